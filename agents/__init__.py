@@ -1,0 +1,71 @@
+"""Reinforcement-learning agents, each written by hand from its paper, one file an agent."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from agents.sac import SAC, SACConfig
+from agents.spaces import UnsupportedSpaceError, space_from_json, space_to_json
+from agents.state import StateError, load_state, save_state
+
+__all__ = [
+    "ALGORITHMS",
+    "SAC",
+    "SACConfig",
+    "StateError",
+    "UnsupportedSpaceError",
+    "config_from_json",
+    "load",
+    "save",
+]
+
+# Name on the command line -> (agent, its config).
+ALGORITHMS = {"sac": (SAC, SACConfig)}
+
+
+def save(agent: SAC, folder: Path) -> None:
+    """Writes an agent (weights, config, spaces) to ``folder``; ``load`` reads it back."""
+    save_state(
+        folder,
+        {
+            "algorithm": agent.algorithm,
+            "config": asdict(agent.config),
+            "observation_space": space_to_json(agent.observation_space),
+            "action_space": space_to_json(agent.action_space),
+            "agent": agent.state_dict(),
+        },
+    )
+
+
+def load(path: str | Path, device: str = "cpu") -> SAC:
+    """Rebuilds the agent that a run directory (or its ``policy`` folder) holds.
+
+    Executes nothing from the files. Raises StateError if they are missing or damaged.
+    """
+    folder = Path(path)
+    folder = folder / "policy" if (folder / "policy").is_dir() else folder
+    state = load_state(folder)
+    try:
+        agent_type, _ = ALGORITHMS[state["algorithm"]]
+        agent = agent_type(
+            space_from_json(state["observation_space"]),
+            space_from_json(state["action_space"]),
+            config_from_json(state["algorithm"], state["config"]),
+            device=device,
+        )
+        agent.load_state_dict(state["agent"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise StateError(f"{folder} holds no agent that fits: {error}") from None
+    return agent
+
+
+def config_from_json(algorithm: str, values: dict[str, Any]) -> SACConfig:
+    """The config of ``algorithm`` from plain data; unknown or missing fields raise ValueError."""
+    _, config_type = ALGORITHMS[algorithm]
+    names = {f.name for f in fields(config_type)}
+    if set(values) != names:
+        raise ValueError(f"config fields {sorted(set(values) ^ names)} are unknown or missing")
+    as_fields: dict[str, Any] = {}
+    for name, value in values.items():
+        as_fields[name] = tuple(value) if isinstance(value, list) else value
+    return config_type(**as_fields)

@@ -1,0 +1,34 @@
+"""Hyperparameters per (algorithm, environment), each with its source."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What differs from the algorithm's defaults, and how long to train."""
+
+    total_steps: int
+    source: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+_ZOO = "rl-baselines3-zoo, hyperparams/sac.yml"
+_MUJOCO = "(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer)-v[345]"
+
+# (algorithm, full-match pattern of the environment id, preset); the first match wins.
+_PRESETS: list[tuple[str, str, Preset]] = [
+    ("sac", r"Pendulum-v1", Preset(20_000, _ZOO, {"learning_rate": 1e-3})),
+    ("sac", _MUJOCO, Preset(1_000_000, _ZOO, {"learning_starts": 10_000})),
+]
+
+_NO_PRESET = Preset(100_000, "no preset for this environment: the algorithm's defaults")
+
+
+def find_preset(algorithm: str, env_id: str) -> Preset:
+    """The preset for this pair, or the algorithm's defaults for 100,000 steps."""
+    for name, pattern, preset in _PRESETS:
+        if name == algorithm and re.fullmatch(pattern, env_id):
+            return preset
+    return _NO_PRESET

@@ -1,0 +1,75 @@
+"""Command lines from dataclasses, with tyro; its errors shortened to one line."""
+
+import contextlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+
+from runkit.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The run itself. Defaults are this script's own unless a line says otherwise."""
+
+    total_steps: int  # environment steps in all, over all sub-environments (preset)
+    seed: int = 0  # of weights, noise, replay and environments
+    n_envs: int = 1  # sub-environments stepped together
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
+    threads: Literal["auto"] | int = "auto"  # PyTorch's CPU threads; auto: measured at the start
+    compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile the update; auto: if it pays
+    run_dir: Path | None = None  # must not exist yet; default: runs/ALGO-ENV-seedS-TIME
+    resume: Path | None = None  # a run directory to go on with
+    checkpoint_every: int = 25_000  # environment steps between two checkpoints
+    eval_every: int = 5_000  # environment steps between two evaluations
+    eval_episodes: int = 10  # deterministic episodes an evaluation, on held-out seeds
+    video: bool = True  # render the final policy to videos/final.mp4
+
+    def __post_init__(self) -> None:
+        for name in ["total_steps", "n_envs", "checkpoint_every", "eval_every", "eval_episodes"]:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.threads != "auto" and self.threads < 1:
+            raise ValueError(f"threads must be auto or positive, not {self.threads}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must lie in [0, 2^31), not {self.seed}")
+
+
+def parse(type_: type[T], args: list[str], prog: str, description: str = "", **kwargs: Any) -> T:
+    """``tyro.cli`` with flags without prefixes, whose errors are UserErrors of one line."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            parsed: T = tyro.cli(
+                type_,
+                args=args,
+                prog=prog,
+                description=description,
+                config=(tyro.conf.OmitArgPrefixes,),
+                **kwargs,
+            )
+            return parsed
+    except SystemExit as exit_:
+        if not exit_.code:
+            raise
+        raise UserError(_one_line(errors.getvalue(), prog)) from None
+
+
+def _one_line(box: str, prog: str) -> str:
+    """The text of tyro's error box without its frame and without the flags' help texts."""
+    lines = [re.sub(r"^[│╭╰─\s]+|[│╮╯─\s]+$", "", line) for line in box.splitlines()]
+    lines = [line for line in lines[1:] if line]
+    kept: list[str] = []
+    for line in lines:
+        if line.startswith(("Argument helptext", "For full helptext")):
+            break
+        kept.append(line)
+        if len(kept) > 1 and kept[-2].startswith("Perhaps you meant"):
+            break
+    return f"{' '.join(kept)} ({prog} --help lists the flags)"

@@ -1,0 +1,32 @@
+"""Building environments by id, with the mistakes that people make explained before training."""
+
+import warnings
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import SyncVectorEnv
+
+from envs import make_vec
+from runkit.errors import UserError
+
+# Gymnasium calls every id that has a successor out of date. The -v4 MuJoCo ids are what published
+# results use, and people choose them on purpose.
+warnings.filterwarnings("ignore", message=".*is out of date.*")
+
+
+def make_envs(env_id: str, n_envs: int, seed: int | None = None, **kwargs: Any) -> SyncVectorEnv:
+    """``envs.make_vec``; raises UserError for an id that is unknown or cannot run here."""
+    try:
+        return make_vec(env_id, n_envs, seed, **kwargs)
+    except gym.error.Error as error:
+        raise UserError(f"cannot make {env_id!r}: {error}") from None
+    except ImportError as error:
+        message = str(error)
+        if "mujoco<3" in message:
+            message = f"it needs mujoco < 3; use {env_id.rsplit('-', 1)[0]}-v5 instead"
+        raise UserError(f"cannot make {env_id!r}: {message}") from None
+
+
+def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    """One environment by id; raises UserError like ``make_envs``."""
+    return make_envs(env_id, 1, **kwargs).envs[0]

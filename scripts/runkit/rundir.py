@@ -1,0 +1,99 @@
+"""A run directory: what is where, and how it comes into being."""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from runkit.errors import UserError
+
+PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "safetensors"]
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths inside one run directory."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> "RunDir":
+        """Makes the directory, which must not exist yet."""
+        path.mkdir(parents=True)
+        return cls(path)
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def evals(self) -> Path:
+        return self.path / "eval.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def curve(self) -> Path:
+        return self.path / "learning_curve.png"
+
+    @property
+    def videos(self) -> Path:
+        return self.path / "videos"
+
+    def read_config(self) -> dict[str, Any]:
+        """config.json; raises UserError if this is no run directory or the file is damaged."""
+        if not self.path.is_dir():
+            raise UserError(f"no run directory {self.path}")
+        if not self.config.is_file():
+            raise UserError(f"{self.path} is no run directory: it has no config.json")
+        try:
+            config: dict[str, Any] = json.loads(self.config.read_text())
+            config["algorithm"], config["env_id"], config["run"], config["config"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.config} is damaged: {error}") from None
+        return config
+
+
+def new_path(path: Path | None, algorithm: str, env_id: str, seed: int) -> Path:
+    """Where a new run goes; raises UserError if ``path`` exists already."""
+    if path is None:
+        name = f"{algorithm}-{env_id.replace('/', '_')}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return Path("runs") / name
+    if path.exists():
+        raise UserError(
+            f"{path} exists already; choose another --run-dir, or go on with --resume {path}"
+        )
+    return path
+
+
+def write_json(file: Path, data: dict[str, Any]) -> None:
+    """Writes ``data`` in one step: the file is the old one or the new one, never half of it."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(data, indent=2) + "\n")
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

@@ -1,0 +1,223 @@
+"""One training run from start to summary: the loop, and all that happens around it."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents import ALGORITHMS, SAC, SACConfig, save
+from agents.evaluation import evaluate
+from agents.off_policy import OffPolicyLoop, StepReport
+from agents.replay import Batch, ReplayBuffer
+from agents.state import StateError, load_state, save_state
+from runkit import gl, plots, video
+from runkit.arguments import RunOptions
+from runkit.devices import choose_compile, choose_device, choose_threads
+from runkit.environments import make_env, make_envs
+from runkit.errors import UserError
+from runkit.meter import Meter
+from runkit.metrics import MetricsLog
+from runkit.progress import TrainingProgress
+from runkit.rundir import RunDir, new_path, versions, write_json
+from runkit.signals import StopRequest
+
+LOG_EVERY = 1_000  # environment steps between two rows of metrics.csv
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train: the command line, resolved."""
+
+    algorithm: str
+    env_id: str
+    run: RunOptions
+    config: SACConfig
+
+
+class Training:
+    """A run in progress: made by ``start`` or ``resume``, then ``finish``ed."""
+
+    def __init__(self, job: Job, folder: RunDir) -> None:
+        """Builds agent, environments and loop. ``job.run`` has no "auto" left in it."""
+        self.job, self.folder, self.device = job, folder, job.run.device
+        torch.set_num_threads(int(job.run.threads))
+        self.envs = make_envs(job.env_id, job.run.n_envs, job.run.seed)
+        self.eval_envs = make_envs(job.env_id, job.run.eval_episodes)
+        self.agent = new_agent(job, self.envs)
+        if job.run.compile == "yes":
+            self.agent.compile()
+        buffer = ReplayBuffer(
+            job.config.buffer_size,
+            self.agent.observation_space.shape[0],
+            self.agent.action_space.shape[0],
+            job.run.seed,
+            self.device,
+        )
+        self.loop = OffPolicyLoop(self.agent, self.envs, buffer)
+        self.meter = Meter()
+        self.last_returns = np.zeros(0)
+
+    @classmethod
+    def start(cls, job: Job) -> "Training":
+        """A new run in a new directory, made only once the job is known to be possible."""
+        job = replace(job, run=replace(job.run, device=choose_device(job.run.device)))
+        probe = new_agent(job, make_envs(job.env_id, 1))
+        path = new_path(job.run.run_dir, job.algorithm, job.env_id, job.run.seed)
+        job = replace(job, run=settle(job, probe))
+        training = cls(job, RunDir.create(path))
+        folder = training.folder
+        run = asdict(job.run) | {"run_dir": str(folder.path), "resume": None}
+        record = {"algorithm": job.algorithm, "env_id": job.env_id, "run": run}
+        record |= {"config": asdict(job.config), "versions": versions()}
+        write_json(folder.config, record)
+        return training
+
+    @classmethod
+    def resume(cls, job: Job, folder: RunDir) -> "Training":
+        """Goes on from the run's checkpoint, on the same device, threads and compilation."""
+        state = load_state(folder.checkpoint)
+        for name in ["algorithm", "env_id"]:
+            if state.get(name) != getattr(job, name):
+                raise UserError(
+                    f"{folder.checkpoint} is a checkpoint of {name} {state.get(name)!r}, "
+                    f"not {getattr(job, name)!r}"
+                )
+        training = cls(job, folder)
+        try:
+            training.agent.load_state_dict(state["agent"])
+            training.loop.load_state_dict(state["loop"])
+            training.meter.load_state_dict(state["meter"])
+            training.envs.call("restore", state["environments"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise StateError(f"{folder.checkpoint} does not fit this run: {error}") from None
+        if training.loop.steps >= job.run.total_steps:
+            raise UserError(
+                f"{folder.path} has done its {training.loop.steps:,} steps; "
+                "give a larger --total-steps to train on"
+            )
+        print(f"resuming {folder.path} at step {training.loop.steps:,}")
+        return training
+
+    def finish(self) -> int:
+        """Trains to the end or to a signal, and writes the results; returns the exit status."""
+        total, first = self.job.run.total_steps, self.loop.steps
+        log = MetricsLog(self.folder.metrics, self.folder.evals, first if first else -1)
+        with StopRequest() as stop, TrainingProgress(total, first) as progress:
+            if first == 0:
+                self._evaluate(log, progress)
+            self.meter.start(first, self.agent.updates)
+
+            def on_step(report: StepReport) -> bool:
+                self.meter.tick(report)
+                self._after_step(report, log, progress)
+                self.meter.proceed()
+                return stop.number is None
+
+            self.loop.run(total, on_step)
+            self._save()
+        log.close()
+        if stop.number is not None and self.loop.steps < total:
+            print(f"stopped at step {self.loop.steps:,}; the checkpoint is saved. Go on with:")
+            command = f"python scripts/train_agent.py {self.job.algorithm} {self.job.env_id}"
+            print(f"  {command} --resume {self.folder.path}")
+            return 128 + stop.number
+        self._write_results()
+        return 0
+
+    def _after_step(self, report: StepReport, log: MetricsLog, progress: TrainingProgress) -> None:
+        run, previous = self.job.run, report.step - self.job.run.n_envs
+
+        def due(every: int) -> bool:
+            return previous // every < report.step // every
+
+        if due(LOG_EVERY):
+            row = self.meter.row(report, self.agent.updates, self.agent.metric_names)
+            log.train(row)
+            progress.show(row)
+        if due(run.eval_every) or report.step >= run.total_steps:
+            self._evaluate(log, progress)
+        if due(run.checkpoint_every):
+            self._save()
+
+    def _evaluate(self, log: MetricsLog, progress: TrainingProgress) -> None:
+        self.last_returns = evaluate(lambda obs: self.agent.act(obs, True), self.eval_envs)
+        mean, std = float(self.last_returns.mean()), float(self.last_returns.std())
+        row = {"step": self.loop.steps, "return_mean": mean, "return_std": std}
+        row |= {"wall_seconds": round(self.meter.wall_seconds, 2)}
+        log.evaluation(row | {f"episode_{i}": float(r) for i, r in enumerate(self.last_returns)})
+        progress.say(f"step {self.loop.steps:,}: evaluation return {mean:.1f} ± {std:.1f}")
+
+    def _save(self) -> None:
+        state = {
+            "algorithm": self.job.algorithm,
+            "env_id": self.job.env_id,
+            "agent": self.agent.state_dict(),
+            "loop": self.loop.state_dict(),
+            "environments": list(self.envs.call("snapshot")),
+            "meter": self.meter.state_dict(),
+        }
+        save_state(self.folder.checkpoint, state)
+        save(self.agent, self.folder.policy)
+
+    def _write_results(self) -> None:
+        job, folder, meter = self.job, self.folder, self.meter
+        chance = new_agent(job, self.envs)
+        random_returns = evaluate(lambda obs: chance.random_actions(len(obs)), self.eval_envs)
+        summary: dict[str, Any] = {
+            "algorithm": job.algorithm,
+            "env_id": job.env_id,
+            "total_steps": self.loop.steps,
+            "seed": job.run.seed,
+            "eval_return_mean": float(self.last_returns.mean()),
+            "eval_return_std": float(self.last_returns.std()),
+            "random_return_mean": float(random_returns.mean()),
+            "env_steps_per_second": round(self.loop.steps / meter.train_seconds, 1),
+            "updates_per_second": round(self.agent.updates / max(meter.learning_seconds, 1e-9), 1),
+            "wall_seconds": round(meter.wall_seconds, 1),
+            "seconds": {name: round(value, 2) for name, value in self.loop.seconds.items()},
+            "versions": versions(),
+        }
+        write_json(folder.summary, summary)
+        plots.learning_curve(folder.evals, folder.curve, f"{job.algorithm.upper()} on {job.env_id}")
+        print(f"return:         {summary['eval_return_mean']:.1f}", end="")
+        print(f" ± {summary['eval_return_std']:.1f} over {len(self.last_returns)} episodes")
+        print(f"random policy:  {summary['random_return_mean']:.1f} on the same seeds")
+        print(f"run directory:  {folder.path}")
+        print(f"learning curve: {folder.curve}")
+        if job.run.video:
+            self._record()
+
+    def _record(self) -> None:
+        """The video is a picture of the result, not the result: without one the run is whole."""
+        file = self.folder.videos / "final.mp4"
+        try:
+            env = make_env(self.job.env_id, render_mode="rgb_array")
+            returns = video.record(self.agent, env, file)
+            env.close()
+        except Exception as error:  # renderers raise what they like
+            print(f"video:          none ({gl.explain(error)})")
+        else:
+            print(f"video:          {file} (return {returns[0]:.1f})")
+
+
+def new_agent(job: Job, envs: Any) -> SAC:
+    """A fresh agent for the sub-environments' spaces; raises UnsupportedSpaceError."""
+    agent_type, _ = ALGORITHMS[job.algorithm]
+    spaces = envs.single_observation_space, envs.single_action_space
+    return agent_type(*spaces, job.config, seed=job.run.seed, device=job.run.device)
+
+
+def settle(job: Job, scratch: SAC) -> RunOptions:
+    """Measures what "auto" leaves open, with throw-away updates of ``scratch``, and prints it."""
+    size, device = job.config.batch_size, job.run.device
+    n_obs, n_act = scratch.observation_space.shape[0], scratch.action_space.shape[0]
+    shapes = [(size, n_obs), (size, n_act), (size,), (size, n_obs), (size,), (size,)]
+    batch = Batch(*(torch.rand(shape, device=device) for shape in shapes))
+    threads, how = choose_threads(job.run.threads, lambda: scratch.update(batch))
+    updates = max(job.run.total_steps - job.config.learning_starts, 0)
+    compile_, why = choose_compile(job.run.compile, updates, device)
+    print(f"device: {device}")
+    print(f"threads: {threads} ({how})")
+    print(f"torch.compile: {'on' if compile_ else 'off'} ({why})")
+    return replace(job.run, threads=threads, compile="yes" if compile_ else "no")

@@ -1,0 +1,1 @@
+"""Domain randomization and sim-to-sim transfer. Imports envs, agents and supervised."""

@@ -1,0 +1,1 @@
+"""Supervised papers by phase of the syllabus, one file a paper. Imports nothing of ours."""
