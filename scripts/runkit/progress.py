@@ -60,7 +60,8 @@ def describe(row: dict[str, Any]) -> str:
     parts = []
     if row.get("episode_return") is not None:
         parts.append(f"return {row['episode_return']:.1f}")
-    parts += [f"{name} {row[name]:.3g}" for name in row if name.endswith("_loss")]
+    losses = {name: row[name] for name in row if name.endswith("_loss")}
+    parts += [f"{name} {loss:.3g}" for name, loss in losses.items() if loss is not None]
     parts.append(f"{row['env_steps_per_second']:.0f} steps/s")
     parts.append(f"{row['updates_per_second']:.0f} updates/s")
     return "  ".join(parts)
