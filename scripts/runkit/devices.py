@@ -32,12 +32,16 @@ def choose_threads(threads: int | str, update: Callable[[], Any]) -> tuple[int, 
     if threads != "auto":
         torch.set_num_threads(int(threads))
         return int(threads), "as asked"
-    available = len(os.sched_getaffinity(0))
-    candidates = [n for n in (1, 2, 4, 8) if n <= available]
-    rates = {n: _rate(update, n) for n in candidates}
-    best = max(candidates, key=rates.__getitem__)
+    rates = measure_threads(update)
+    best = max(rates, key=rates.__getitem__)
     torch.set_num_threads(best)
-    return best, ", ".join(f"{n}: {rates[n]:.0f} updates/s" for n in candidates)
+    return best, ", ".join(f"{n}: {rate:.0f} updates/s" for n, rate in rates.items())
+
+
+def measure_threads(update: Callable[[], Any]) -> dict[int, float]:
+    """Calls of ``update`` a second by thread count: 1, 2, 4, … up to the usable cores."""
+    usable = len(os.sched_getaffinity(0))
+    return {n: _rate(update, n) for n in (1, 2, 4, 8, 16) if n <= usable}
 
 
 def _rate(update: Callable[[], Any], threads: int, seconds: float = 0.4) -> float:

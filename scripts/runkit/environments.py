@@ -1,5 +1,6 @@
 """Building environments by id, with the mistakes that people make explained before training."""
 
+import sys
 import warnings
 from typing import Any
 
@@ -14,9 +15,25 @@ from runkit.errors import UserError
 warnings.filterwarnings("ignore", message=".*is out of date.*")
 
 
+def _quiet_mujoco() -> None:
+    """Prints MuJoCo's warnings, but not those on the age of the models that Gymnasium ships.
+
+    Left alone, MuJoCo also writes each of them to a MUJOCO_LOG.TXT wherever one happens to be.
+    """
+    import mujoco  # here, because it reads MUJOCO_GL when it is imported
+
+    def warn(message: str) -> None:
+        if "deprecated" not in message:
+            print(f"mujoco: {message}", file=sys.stderr)
+
+    mujoco.set_mju_user_warning(warn)
+
+
 def make_envs(env_id: str, n_envs: int, seed: int | None = None, **kwargs: Any) -> SyncVectorEnv:
     """``envs.make_vec``; raises UserError for an id that is unknown or cannot run here."""
     try:
+        if "mujoco" in str(gym.spec(env_id).entry_point):
+            _quiet_mujoco()
         return make_vec(env_id, n_envs, seed, **kwargs)
     except gym.error.Error as error:
         raise UserError(f"cannot make {env_id!r}: {error}") from None

@@ -34,3 +34,23 @@ def learning_curve(evals: Path, out: Path, title: str) -> None:
     figure.tight_layout()
     figure.savefig(out)
     plt.close(figure)
+
+
+Curves = list[tuple[list[int], list[float], list[float]]]  # of one arm, one entry a seed
+
+
+def compare(arms: dict[str, Curves], out: Path, title: str) -> None:
+    """Draws arms over each other: every seed thin, their mean thick."""
+    figure, axes = plt.subplots(figsize=(7, 4.2), dpi=120)
+    for colour, (label, seeds) in enumerate(arms.items()):
+        for steps, means, _ in seeds:
+            axes.plot(steps, means, color=f"C{colour}", lw=0.8, alpha=0.45)
+        average = [sum(values) / len(seeds) for values in zip(*(s[1] for s in seeds), strict=True)]
+        text = f"{label}, mean of {len(seeds)} seeds"
+        axes.plot(seeds[0][0], average, color=f"C{colour}", lw=2.2, label=text)
+    axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    figure.tight_layout()
+    figure.savefig(out)
+    plt.close(figure)

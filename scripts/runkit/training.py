@@ -195,7 +195,7 @@ class Training:
             env = make_env(self.job.env_id, render_mode="rgb_array")
             returns = video.record(self.agent, env, file)
             env.close()
-        except Exception as error:  # renderers raise what they like
+        except (video.RenderError, UserError, OSError) as error:
             print(f"video:          none ({gl.explain(error)})")
         else:
             print(f"video:          {file} (return {returns[0]:.1f})")
@@ -210,10 +210,8 @@ def new_agent(job: Job, envs: Any) -> SAC:
 
 def settle(job: Job, scratch: SAC) -> RunOptions:
     """Measures what "auto" leaves open, with throw-away updates of ``scratch``, and prints it."""
-    size, device = job.config.batch_size, job.run.device
-    n_obs, n_act = scratch.observation_space.shape[0], scratch.action_space.shape[0]
-    shapes = [(size, n_obs), (size, n_act), (size,), (size, n_obs), (size,), (size,)]
-    batch = Batch(*(torch.rand(shape, device=device) for shape in shapes))
+    device = job.run.device
+    batch = random_batch(scratch, job.config.batch_size)
     threads, how = choose_threads(job.run.threads, lambda: scratch.update(batch))
     updates = max(job.run.total_steps - job.config.learning_starts, 0)
     compile_, why = choose_compile(job.run.compile, updates, device)
@@ -221,3 +219,10 @@ def settle(job: Job, scratch: SAC) -> RunOptions:
     print(f"threads: {threads} ({how})")
     print(f"torch.compile: {'on' if compile_ else 'off'} ({why})")
     return replace(job.run, threads=threads, compile="yes" if compile_ else "no")
+
+
+def random_batch(agent: SAC, size: int) -> Batch:
+    """Noise in the shape of a batch of ``size`` transitions, to measure updates with."""
+    n_obs, n_act = agent.observation_space.shape[0], agent.action_space.shape[0]
+    shapes = [(size, n_obs), (size, n_act), (size,), (size, n_obs), (size,), (size,)]
+    return Batch(*(torch.rand(shape, device=agent.device) for shape in shapes))

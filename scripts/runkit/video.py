@@ -10,7 +10,10 @@ import imageio_ffmpeg
 import numpy as np
 
 from agents.evaluation import EVALUATION_SEED
-from runkit.errors import UserError
+
+
+class RenderError(Exception):
+    """The environment could not draw itself."""
 
 
 def record(
@@ -19,7 +22,7 @@ def record(
     """Plays deterministic episodes in ``env`` (render_mode rgb_array) and writes them to ``out``.
 
     The file appears under its name only when it is complete and every frame can be decoded.
-    Returns the return of each episode.
+    Returns the return of each episode; raises RenderError if the environment cannot draw.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp.mp4")
@@ -41,7 +44,7 @@ def _write(
             observation, _ = env.reset(seed=seed + episode)
             step, total, reward, done = 0, 0.0, 0.0, False
             while True:
-                frame = _overlay(_even(env.render()), step, reward, total)
+                frame = _overlay(_draw(env), step, reward, total)
                 if writer is None:
                     writer = _open(file, frame.shape, env.metadata.get("render_fps", 30))
                 writer.send(frame)
@@ -68,10 +71,14 @@ def _open(file: Path, shape: tuple[int, ...], fps: float) -> Any:
     return writer
 
 
-def _even(frame: Any) -> np.ndarray:
-    """H.264 in its common pixel format needs even sides: drop an odd last row or column."""
-    if frame is None:
-        raise UserError("the environment draws nothing: it has no render mode rgb_array")
+def _draw(env: gym.Env[Any, Any]) -> np.ndarray:
+    """One frame [H, W, 3]. H.264 needs even sides: an odd last row or column is dropped."""
+    try:
+        frame: Any = env.render()
+    except Exception as error:  # each renderer raises what it likes
+        raise RenderError(str(error)) from error
+    if not isinstance(frame, np.ndarray):
+        raise RenderError("the environment draws nothing in render mode rgb_array")
     height, width = frame.shape[:2]
     return np.ascontiguousarray(frame[: height // 2 * 2, : width // 2 * 2], dtype=np.uint8)
 
@@ -90,9 +97,9 @@ def _overlay(frame: np.ndarray, step: int, reward: float, total: float) -> np.nd
 
 
 def _verify(file: Path, frames: int) -> None:
-    """Decodes the whole file; raises UserError unless it holds exactly ``frames`` frames."""
+    """Decodes the whole file; raises RenderError unless it holds exactly ``frames`` frames."""
     reader = imageio_ffmpeg.read_frames(str(file))
     next(reader)  # the first item describes the file
     decoded = sum(1 for _ in reader)
     if decoded != frames:
-        raise UserError(f"the video is damaged: {decoded} of {frames} frames can be read")
+        raise RenderError(f"the video is damaged: {decoded} of {frames} frames can be read")

@@ -1,0 +1,242 @@
+"""Our SAC beside Stable-Baselines3's: learning curves from both arms, and speed.
+
+    python scripts/compare_sb3.py train HalfCheetah-v4 --seed 0 --out results/…/sb3-seed0
+    python scripts/compare_sb3.py curves results/sac-halfcheetah-100k
+    python scripts/compare_sb3.py speed HalfCheetah-v4 --out results/sac-speed/speed.json
+
+``train`` trains SB3's published SAC through its public API, on one thread, and evaluates it with
+the code, the held-out seeds and the schedule that ``train_agent.py`` uses for ours. ``curves``
+draws both arms and prints the table. ``speed`` runs the arms in turn, each in a process of its
+own, at every thread count, and compares each arm's better one.
+"""
+
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from agents.evaluation import evaluate
+from agents.presets import find_preset
+from runkit import ROOT, plots
+from runkit.arguments import parse
+from runkit.environments import make_env, make_envs
+from runkit.errors import UserError, run_main
+from runkit.rundir import processor, versions, write_json
+
+EVAL_EVERY, EVAL_EPISODES = 5_000, 10
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """One seed of Stable-Baselines3's SAC, with our preset's hyperparameters."""
+
+    env_id: tyro.conf.Positional[str]  # Gymnasium id
+    out: Path  # folder for eval.csv and run.json; must not exist
+    total_steps: int = 100_000  # environment steps
+    seed: int = 0  # of everything
+
+
+@dataclass(frozen=True)
+class CurvesArguments:
+    """Draws FOLDER/curves.png and prints a table from FOLDER/{ours,sb3}-seed*/eval.csv."""
+
+    folder: tyro.conf.Positional[Path]  # results of both arms
+
+
+@dataclass(frozen=True)
+class SpeedArguments:
+    """Environment steps a second of each arm, in turn, round after round."""
+
+    env_id: tyro.conf.Positional[str]  # Gymnasium id
+    out: Path  # JSON file for the raw figures
+    steps: int = 2_000  # timed steps a measurement
+    rounds: int = 3  # measurements of each arm at each thread count
+    sbx_python: Path | None = None  # a Python that has sbx-rl, for a third arm
+
+
+def main(args: list[str]) -> int:
+    commands = {"train": train, "curves": curves, "speed": speed}
+    if not args or args[0] not in commands:
+        if {"-h", "--help"} & set(args):
+            print(__doc__)
+            return 0
+        raise UserError(f"give one of {', '.join(commands)}: compare_sb3.py train HalfCheetah-v4")
+    return commands[args[0]](args[1:])
+
+
+def train(args: list[str]) -> int:
+    import torch
+    from stable_baselines3 import SAC
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    arguments = parse(TrainArguments, args, "compare_sb3.py train", __doc__)
+    if arguments.out.exists():
+        raise UserError(f"{arguments.out} exists already")
+    torch.set_num_threads(1)
+    hyperparameters = find_preset("sac", arguments.env_id).overrides
+    envs = make_envs(arguments.env_id, EVAL_EPISODES)
+    model = SAC(
+        "MlpPolicy",
+        make_env(arguments.env_id),
+        seed=arguments.seed,
+        device="cpu",
+        **hyperparameters,
+    )
+    arguments.out.mkdir(parents=True)
+    stream = open(arguments.out / "eval.csv", "w", newline="")  # noqa: SIM115 - until the end
+    writer = csv.writer(stream)
+    episodes = [f"episode_{i}" for i in range(EVAL_EPISODES)]
+    writer.writerow(["step", "return_mean", "return_std", "wall_seconds", *episodes])
+
+    class Evaluations(BaseCallback):
+        """Writes a row every EVAL_EVERY steps; the time that takes is not counted."""
+
+        def _on_training_start(self) -> None:
+            self.started, self.paused = time.perf_counter(), 0.0
+            self._write()
+
+        def _on_step(self) -> bool:
+            if self.num_timesteps % EVAL_EVERY == 0:
+                self._write()
+            return True
+
+        def _write(self) -> None:
+            now = time.perf_counter()
+            returns = evaluate(lambda obs: self.model.predict(obs, deterministic=True)[0], envs)
+            seconds = round(now - self.started - self.paused, 2)
+            row = [self.num_timesteps, returns.mean(), returns.std(), seconds, *returns]
+            writer.writerow(row)
+            stream.flush()
+            print(f"step {row[0]:,}: evaluation return {row[1]:.1f} ± {row[2]:.1f}", flush=True)
+            self.paused += time.perf_counter() - now
+
+    start = time.perf_counter()
+    model.learn(arguments.total_steps, callback=Evaluations())
+    stream.close()
+    record = {
+        "arm": "stable_baselines3",
+        "algorithm": "sac",
+        "env_id": arguments.env_id,
+        "seed": arguments.seed,
+        "total_steps": arguments.total_steps,
+        "hyperparameters": hyperparameters,
+        "threads": 1,
+        "wall_seconds": round(time.perf_counter() - start, 1),
+        "versions": {**versions(), "stable_baselines3": version("stable_baselines3")},
+    }
+    write_json(arguments.out / "run.json", record)
+    return 0
+
+
+def curves(args: list[str]) -> int:
+    arguments = parse(CurvesArguments, args, "compare_sb3.py curves", __doc__)
+    arms = {}
+    for arm, label in (("ours", "Firsthand"), ("sb3", "Stable-Baselines3")):
+        files = sorted(arguments.folder.glob(f"{arm}-seed*/eval.csv"))
+        if not files:
+            raise UserError(f"{arguments.folder} holds no {arm}-seed*/eval.csv")
+        arms[label] = [plots.read_evals(file) for file in files]
+    plots.compare(arms, arguments.folder / "curves.png", arguments.folder.name)
+    print("| arm | seeds | final return of each seed | mean | std over seeds |")
+    print("|---|---|---|---|---|")
+    for label, seeds in arms.items():
+        final = [means[-1] for _, means, _ in seeds]
+        mean, std = statistics.mean(final), statistics.stdev(final) if len(final) > 1 else 0.0
+        values = ", ".join(f"{value:.0f}" for value in final)
+        print(f"| {label} | {len(final)} | {values} | {mean:.0f} | {std:.0f} |")
+    return 0
+
+
+def speed(args: list[str]) -> int:
+    arguments = parse(SpeedArguments, args, "compare_sb3.py speed", __doc__)
+    arms = {"firsthand": sys.executable, "stable_baselines3": sys.executable}
+    if arguments.sbx_python:
+        arms["sbx"] = str(arguments.sbx_python)
+    cores = len(os.sched_getaffinity(0))
+    counts = [n for n in (1, 2, 4, 8) if n <= cores]
+    runs: list[dict[str, Any]] = []
+    for round_ in range(arguments.rounds):
+        for arm, python in arms.items():
+            # JAX has no thread setting: pinning to n cores is what limits it (and it alone).
+            for threads in counts:
+                result = _measure(python, arm, arguments, threads)
+                runs.append({"round": round_, "arm": arm, "threads": threads, **result})
+                rate = result["steps_per_second"]
+                print(
+                    f"round {round_}  {arm:18} {threads} thread(s)  {rate:6.1f} steps/s", flush=True
+                )
+    best = {arm: _best(runs, arm) for arm in arms}
+    _report(runs, best)
+    record = {
+        "command": " ".join(["python scripts/compare_sb3.py speed", *args]),
+        "machine": f"{processor()}, {cores} cores",
+        "versions": {**versions(), "stable_baselines3": version("stable_baselines3")},
+        "runs": runs,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(arguments.out, record)
+    return 0
+
+
+def _measure(python: str, arm: str, arguments: SpeedArguments, threads: int) -> dict[str, Any]:
+    command = [python, str(ROOT / "scripts/runkit/speed_worker.py"), arm, arguments.env_id]
+    command += [str(threads), str(arguments.steps)]
+    pin = (
+        os.sched_getaffinity(0) if arm != "sbx" else set(sorted(os.sched_getaffinity(0))[:threads])
+    )
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT) if arm == "firsthand" else ""},
+        preexec_fn=lambda: os.sched_setaffinity(0, pin),
+    )
+    if done.returncode != 0:
+        raise UserError(f"{arm} failed: {done.stderr.strip().splitlines()[-1]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _best(runs: list[dict[str, Any]], arm: str) -> tuple[int, float]:
+    """The arm's better thread count, and its median steps a second there."""
+    counts = {run["threads"] for run in runs}
+    medians = {
+        n: statistics.median(
+            run["steps_per_second"] for run in runs if (run["arm"], run["threads"]) == (arm, n)
+        )
+        for n in counts
+    }
+    threads = max(medians, key=medians.__getitem__)
+    return threads, medians[threads]
+
+
+def _report(runs: list[dict[str, Any]], best: dict[str, tuple[int, float]]) -> None:
+    print("\n| arm | threads | env steps/s (median) | Firsthand is faster by |")
+    print("|---|---|---|---|")
+    ours = best["firsthand"][1]
+    for arm, (threads, rate) in best.items():
+        print(f"| {arm} | {threads} | {rate:.0f} | {ours / rate:.2f} |")
+    mine = [r for r in runs if (r["arm"], r["threads"]) == ("firsthand", best["firsthand"][0])]
+    run = sorted(mine, key=lambda r: float(r["steps_per_second"]))[len(mine) // 2]
+    split = ", ".join(f"{name} {1e3 * seconds:.2f}" for name, seconds in run["split"].items())
+    limit = run["update_gflop"] / run["gflops"]
+    print(f"\nmilliseconds a step: {split}")
+    print(
+        f"an update's {run['update_gflop']:.2f} GFLOP of matrix products take {1e3 * limit:.2f} ms "
+        f"at this machine's {run['gflops']:.0f} GFLOP/s: {limit / run['split']['update']:.0%} of it"
+    )
+    memory, replay = run["peak_memory_bytes"] / 1e9, run["replay_bytes"] / 1e9
+    print(f"peak memory {memory:.2f} GB with {replay:.2f} GB of replay arrays in use")
+
+
+if __name__ == "__main__":
+    run_main(main)

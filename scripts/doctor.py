@@ -1,0 +1,119 @@
+"""What works on this machine: Python packages, OpenGL backends, GPU, video encoder, threads.
+
+python scripts/doctor.py
+"""
+
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from agents import SAC
+from runkit import ROOT, gl, video
+from runkit.arguments import parse
+from runkit.devices import choose_compile, measure_threads
+from runkit.environments import make_env, make_envs
+from runkit.errors import UserError, run_main
+from runkit.training import random_batch
+
+PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "safetensors", "stable-baselines3"]
+ENVIRONMENTS = ["Pendulum-v1", "HalfCheetah-v4", "HalfCheetah-v5"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """No flags: it looks, and changes nothing."""
+
+
+def main(args: list[str]) -> int:
+    parse(Arguments, args, "doctor.py", __doc__)
+    backends = {backend: gl.probe(backend) for backend in gl.BACKENDS}
+    gl.set_up()
+    table = Table("what", "found", title="Firsthand doctor", title_justify="left")
+    table.add_row("checkout", str(ROOT))
+    table.add_row("machine", f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores usable")
+    table.add_row("python", platform.python_version())
+    for name in PACKAGES:
+        table.add_row(name, _version(name))
+    for backend, works in backends.items():
+        table.add_row(f"OpenGL: {backend}", "draws" if works else "does not work")
+    table.add_row("OpenGL: used", os.environ.get("MUJOCO_GL", "none; videos will be missing"))
+    table.add_row("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none")
+    table.add_row("compiler", shutil.which("g++") or shutil.which("clang++") or "none")
+    table.add_row("torch.compile", choose_compile("auto", 10**9, "cpu")[1])
+    table.add_row("ffmpeg", Path(imageio_ffmpeg.get_ffmpeg_exe()).name)
+    for env_id in ENVIRONMENTS:
+        table.add_row(env_id, _attempt(partial(_steps_per_second, env_id)))
+    table.add_row("H.264 video", _attempt(_video))
+    for line in _threads():
+        table.add_row("SAC updates", line)
+    console = Console()
+    console.print(table)
+    return 0
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _attempt(check: Callable[[], str]) -> str:
+    """The check's finding, or why it failed: the doctor reports, it does not stop."""
+    try:
+        return check()
+    except (UserError, video.RenderError, OSError) as error:
+        return f"fails: {' '.join(str(error).split())}"
+
+
+def _steps_per_second(env_id: str) -> str:
+    envs = make_envs(env_id, 1, seed=0)
+    envs.reset()
+    action = envs.action_space.sample()
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < 0.5:
+        envs.step(action)
+        steps += 1
+    return f"{steps / (time.perf_counter() - start):,.0f} steps/s"
+
+
+def _video() -> str:
+    """Draws, encodes and decodes a second of an untrained cheetah."""
+    env: gym.Env[Any, Any] = gym.wrappers.TimeLimit(
+        make_env("HalfCheetah-v4", render_mode="rgb_array"), max_episode_steps=20
+    )
+    agent = SAC(env.observation_space, env.action_space)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        video.record(agent, env, Path(folder) / "doctor.mp4")
+        seconds = time.perf_counter() - start
+    env.close()
+    return f"21 frames drawn, encoded and read back in {seconds:.1f} s"
+
+
+def _threads() -> list[str]:
+    """Updates per second of SAC at HalfCheetah's size, batch 256, by thread count."""
+    observations = gym.spaces.Box(-np.inf, np.inf, (17,))
+    agent = SAC(observations, gym.spaces.Box(-1.0, 1.0, (6,)))
+    batch = random_batch(agent, 256)
+    rates = measure_threads(lambda: agent.update(batch))
+    return [f"{rate:.0f} a second on {n} thread(s)" for n, rate in rates.items()]
+
+
+if __name__ == "__main__":
+    run_main(main)
