@@ -189,11 +189,11 @@ class SAC:
 
     def predict(
         self,
-        observation: np.ndarray,
-        state: None = None,
+        observation: Any,
+        state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
-    ) -> tuple[np.ndarray, None]:
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Stable-Baselines3's signature of ``act``, so that its ``evaluate_policy`` runs us."""
         return self.act(observation, deterministic), state
 

@@ -7,8 +7,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from agents import load
 from agents.evaluation import EVALUATION_SEED, evaluate
 from runkit.arguments import parse
@@ -21,7 +19,9 @@ from runkit.rundir import RunDir
 class Arguments:
     """Deterministic episodes of a run's policy; episode i is reset with seed + i."""
 
-    run_dir: tyro.conf.Positional[Path]  # what train_agent.py made
+    run_dir: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")
+    ]  # what train_agent.py made
     episodes: int = 10  # how many
     seed: int = EVALUATION_SEED  # of the first episode; training never uses seeds below 2^20
     json: bool = False  # print one JSON object instead of a line

@@ -6,8 +6,6 @@ python scripts/record_video.py runs/sac-HalfCheetah-v4-seed0-… --out cheetah.m
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from agents import load
 from agents.evaluation import EVALUATION_SEED
 from runkit import gl, video
@@ -21,7 +19,9 @@ from runkit.rundir import RunDir
 class Arguments:
     """Deterministic episodes of a run's policy as a video."""
 
-    run_dir: tyro.conf.Positional[Path]  # what train_agent.py made
+    run_dir: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")
+    ]  # what train_agent.py made
     out: Path | None = None  # default: RUN_DIR/videos/seedS.mp4; replaced if it exists
     episodes: int = 1  # how many, one after the other
     seed: int = EVALUATION_SEED  # of the first episode

@@ -5,13 +5,16 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from runkit.errors import UserError
 
 T = TypeVar("T")
+
+# A run directory as the one word without a flag.
+RunDirectory = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ def parse(type_: type[T], args: list[str], prog: str, description: str = "", **k
 
 def _one_line(box: str, prog: str) -> str:
     """The text of tyro's error box without its frame and without the flags' help texts."""
-    lines = [re.sub(r"^[│╭╰─\s]+|[│╮╯─\s]+$", "", line) for line in box.splitlines()]
-    lines = [line for line in lines[1:] if line]
+    lines = [re.sub(r"^[│╭╰─|+\s]+|[│╮╯─|+\s]+$", "", line) for line in box.splitlines()]
+    lines = [line for line in lines[1:] if line.strip("-")]
     kept: list[str] = []
     for line in lines:
         if line.startswith(("Argument helptext", "For full helptext")):

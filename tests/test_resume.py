@@ -1,0 +1,209 @@
+"""A run that is stopped and resumed ends exactly like one that was not."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import train_agent
+from command import ROOT, SMALL, Outcome, assert_error, files, run
+
+from agents.state import load_state
+
+pytestmark = pytest.mark.lifecycle
+
+
+def train(env_id: str, run_dir: Path, steps: int, *flags: object) -> Outcome:
+    options = ["--run-dir", run_dir, "--total-steps", steps, "--seed", 3, *SMALL, *flags]
+    outcome = run(train_agent.main, "sac", env_id, *options)
+    assert outcome.status == 0, outcome
+    return outcome
+
+
+def leaves(node: Any, path: str = "") -> dict[str, Any]:
+    """A nested state as {path: leaf}; clocks are left out."""
+    if isinstance(node, dict):
+        pairs = ((k, v) for k, v in node.items() if k != "meter")
+    elif isinstance(node, list):
+        pairs = ((str(i), v) for i, v in enumerate(node))
+    else:
+        return {path: node}
+    found = {}
+    for key, value in pairs:
+        found.update(leaves(value, f"{path}/{key}"))
+    return found
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Bit for bit: weights, optimizers, replay, normalizer, generators, environments."""
+    a = leaves(load_state(one / "checkpoint"))
+    b = leaves(load_state(other / "checkpoint"))
+    assert a.keys() == b.keys()
+    for path in a:
+        if isinstance(a[path], (torch.Tensor, np.ndarray)):
+            same = np.array_equal(np.asarray(a[path]), np.asarray(b[path]))
+        else:
+            same = a[path] == b[path]
+        assert same, path
+
+
+@pytest.mark.parametrize(
+    ("env_id", "n_envs", "flags"),
+    [
+        ("Pendulum-v1", 1, ["--normalize-observations"]),
+        ("HalfCheetah-v4", 1, []),
+        ("Hopper-v5", 3, ["--normalize-observations"]),  # episodes end at different times
+        ("Pendulum-v1", 4, ["--train-freq", 8, "--gradient-steps", 2]),
+    ],
+)
+def test_resumed_run_is_bit_identical(
+    tmp_path: Path, env_id: str, n_envs: int, flags: list[object]
+) -> None:
+    flags = [*flags, "--n-envs", n_envs]
+    train(env_id, tmp_path / "whole", 450, *flags)
+    train(env_id, tmp_path / "parts", 230, *flags)  # in the middle of episodes
+    again = run(train_agent.main, "--resume", tmp_path / "parts", "--total-steps", 450)
+    assert again.status == 0, again
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_another_seed_differs(tmp_path: Path) -> None:
+    """The comparison above can fail."""
+    train("Pendulum-v1", tmp_path / "one", 120)
+    train("Pendulum-v1", tmp_path / "other", 120, "--seed", 4)
+    with pytest.raises(AssertionError):
+        assert_same_state(tmp_path / "one", tmp_path / "other")
+
+
+def start(run_dir: Path, steps: int, *flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "scripts/train_agent.py", "sac", "Pendulum-v1"]
+    command += [
+        "--run-dir",
+        str(run_dir),
+        "--total-steps",
+        str(steps),
+        "--seed",
+        "3",
+        *SMALL,
+        *flags,
+    ]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+
+
+def wait_for_rows(file: Path, rows: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if file.exists() and len(file.read_text().splitlines()) > rows:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{file} has not got {rows} rows in two minutes")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_saves_and_resumes(tmp_path: Path, number: int, status: int) -> None:
+    process = start(tmp_path / "stopped", 5_000)
+    wait_for_rows(tmp_path / "stopped/eval.csv", 3)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert f"sac Pendulum-v1 --resume {tmp_path / 'stopped'}" in out.splitlines()[-1]
+    stopped_at = load_state(tmp_path / "stopped/checkpoint")["loop"]["steps"]
+    assert 400 <= stopped_at < 5_000
+
+    end = stopped_at + 150
+    again = run(train_agent.main, "--resume", tmp_path / "stopped", "--total-steps", end)
+    assert again.status == 0, again
+    train("Pendulum-v1", tmp_path / "whole", end)
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    process = start(tmp_path / "killed", 50_000, "--checkpoint-every", "100")
+    wait_for_rows(tmp_path / "killed/eval.csv", 4)
+    process.kill()
+    process.communicate(timeout=60)
+    saved_at = load_state(tmp_path / "killed/checkpoint")["loop"]["steps"]
+    assert saved_at >= 400
+
+    end = saved_at + 100
+    again = run(train_agent.main, "--resume", tmp_path / "killed", "--total-steps", end)
+    assert again.status == 0, again
+    train("Pendulum-v1", tmp_path / "whole", end)
+    assert_same_state(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_logs_hold_every_step_once(tmp_path: Path) -> None:
+    """Rows from after the checkpoint are replaced, not repeated."""
+    train("Pendulum-v1", tmp_path / "run", 2_000)
+    evals = tmp_path / "run/eval.csv"
+    with open(evals, "a") as stream:  # as if killed after an evaluation that no checkpoint knows
+        stream.write("2200,-1.0,0.0,9.9,-1.0,-1.0\n")
+    again = run(train_agent.main, "--resume", tmp_path / "run", "--total-steps", 3_000)
+    assert again.status == 0, again
+    with open(evals, newline="") as stream:
+        rows = {int(row["step"]): float(row["return_mean"]) for row in csv.DictReader(stream)}
+    assert list(rows) == list(range(0, 3_001, 200))
+    assert rows[2_200] != -1.0
+    with open(tmp_path / "run/metrics.csv", newline="") as stream:
+        assert [int(row["step"]) for row in csv.DictReader(stream)] == [1_000, 2_000, 3_000]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train("Pendulum-v1", folder, 120)
+    return folder
+
+
+def damage(folder: Path, what: str) -> None:
+    tensors = next((folder / "checkpoint").glob("*.safetensors"))
+    state = folder / "checkpoint/state.json"
+    if what == "missing":
+        state.unlink()
+    elif what == "no tensors":
+        tensors.unlink()
+    elif what == "truncated":
+        os.truncate(tensors, tensors.stat().st_size // 2)
+    elif what == "empty":
+        state.write_text("")
+    elif what == "flipped":
+        content = bytearray(tensors.read_bytes())
+        content[len(content) // 2] ^= 1
+        tensors.write_bytes(content)
+
+
+@pytest.mark.parametrize("what", ["missing", "no tensors", "truncated", "empty", "flipped"])
+def test_damaged_checkpoint_is_refused(tmp_path: Path, finished: Path, what: str) -> None:
+    folder = tmp_path / "run"
+    subprocess.run(["cp", "-r", finished, folder], check=True)
+    damage(folder, what)
+    before = files(folder)
+    outcome = run(train_agent.main, "--resume", folder, "--total-steps", 200)
+    assert_error(outcome, "checkpoint")
+    assert files(folder) == before
+
+
+def test_resume_refuses_what_does_not_fit(tmp_path: Path, finished: Path) -> None:
+    before = files(finished)
+    resume = ["--resume", finished]
+    assert_error(run(train_agent.main, *resume), "larger --total-steps")
+    assert_error(run(train_agent.main, "sac", "HalfCheetah-v4", *resume), "sac Pendulum-v1")
+    assert_error(run(train_agent.main, *resume, "--gamma", "0.9"), "--gamma")
+    assert_error(run(train_agent.main, "--resume", tmp_path / "none"), "no run directory")
+    assert_error(run(train_agent.main, "--resume", tmp_path), "no config.json")
+    assert files(finished) == before
+
+
+def test_checkpoint_of_another_algorithm(tmp_path: Path, finished: Path) -> None:
+    folder = tmp_path / "run"
+    subprocess.run(["cp", "-r", finished, folder], check=True)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"sac"', '"ddpg"'))
+    assert_error(run(train_agent.main, "--resume", folder), "ddpg")
