@@ -19,9 +19,7 @@ from runkit.rundir import RunDir
 class Arguments:
     """Deterministic episodes of a run's policy; episode i is reset with seed + i."""
 
-    run_dir: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")
-    ]  # what train_agent.py made
+    run_dir: RunDirectory  # what train_agent.py made
     episodes: int = 10  # how many
     seed: int = EVALUATION_SEED  # of the first episode; training never uses seeds below 2^20
     json: bool = False  # print one JSON object instead of a line

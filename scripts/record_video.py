@@ -19,9 +19,7 @@ from runkit.rundir import RunDir
 class Arguments:
     """Deterministic episodes of a run's policy as a video."""
 
-    run_dir: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")
-    ]  # what train_agent.py made
+    run_dir: RunDirectory  # what train_agent.py made
     out: Path | None = None  # default: RUN_DIR/videos/seedS.mp4; replaced if it exists
     episodes: int = 1  # how many, one after the other
     seed: int = EVALUATION_SEED  # of the first episode
