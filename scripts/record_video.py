@@ -9,7 +9,7 @@ from pathlib import Path
 from agents import load
 from agents.evaluation import EVALUATION_SEED
 from runkit import gl, video
-from runkit.arguments import parse
+from runkit.arguments import RunDirectory, parse
 from runkit.environments import make_env
 from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir
