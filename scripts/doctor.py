@@ -26,7 +26,7 @@ from agents import SAC
 from runkit import ROOT, gl, video
 from runkit.arguments import parse
 from runkit.devices import choose_compile, measure_threads
-from runkit.environments import make_env, make_envs
+from runkit.environments import make_envs
 from runkit.errors import UserError, run_main
 from runkit.training import random_batch
 
@@ -95,7 +95,7 @@ def _steps_per_second(env_id: str) -> str:
 def _video() -> str:
     """Draws, encodes and decodes a second of an untrained cheetah."""
     env: gym.Env[Any, Any] = gym.wrappers.TimeLimit(
-        make_env("HalfCheetah-v4", render_mode="rgb_array"), max_episode_steps=20
+        video.make_drawable("HalfCheetah-v4"), max_episode_steps=20
     )
     agent = SAC(env.observation_space, env.action_space)
     with tempfile.TemporaryDirectory() as folder:

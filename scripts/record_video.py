@@ -10,7 +10,6 @@ from agents import load
 from agents.evaluation import EVALUATION_SEED
 from runkit import gl, video
 from runkit.arguments import RunDirectory, parse
-from runkit.environments import make_env
 from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir
 
@@ -41,7 +40,7 @@ def main(args: list[str]) -> int:
     agent = load(arguments.run_dir)
     out = arguments.out or folder.videos / f"seed{arguments.seed}.mp4"
     try:
-        env = make_env(config["env_id"], render_mode="rgb_array")
+        env = video.make_drawable(config["env_id"])
         returns = video.record(agent, env, out, arguments.episodes, arguments.seed)
     except video.RenderError as error:
         raise UserError(gl.explain(error)) from None

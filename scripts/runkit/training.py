@@ -14,7 +14,7 @@ from agents.state import StateError, load_state, save_state
 from runkit import gl, plots, video
 from runkit.arguments import RunOptions
 from runkit.devices import choose_compile, choose_device, choose_threads
-from runkit.environments import make_env, make_envs
+from runkit.environments import make_envs
 from runkit.errors import UserError
 from runkit.meter import Meter
 from runkit.metrics import MetricsLog
@@ -192,7 +192,7 @@ class Training:
         """The video is a picture of the result, not the result: without one the run is whole."""
         file = self.folder.videos / "final.mp4"
         try:
-            env = make_env(self.job.env_id, render_mode="rgb_array")
+            env = video.make_drawable(self.job.env_id)
             returns = video.record(self.agent, env, file)
             env.close()
         except (video.RenderError, UserError, OSError) as error:

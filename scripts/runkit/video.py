@@ -10,10 +10,41 @@ import imageio_ffmpeg
 import numpy as np
 
 from agents.evaluation import EVALUATION_SEED
+from runkit.environments import make_env
 
 
 class RenderError(Exception):
     """The environment could not draw itself."""
+
+
+def make_drawable(env_id: str) -> gym.Env[Any, Any]:
+    """The environment in render mode rgb_array; MuJoCo's robots are followed as they run."""
+    env = make_env(env_id, render_mode="rgb_array")
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    if renderer is not None:
+        _follow(renderer)
+    return env
+
+
+def _follow(renderer: Any) -> None:
+    """Looks through the model's camera "track", over a floor without an end, and draws plainly.
+
+    Left alone, Gymnasium 1.4 draws with a camera that stands still, and the floor that is drawn
+    ends after 40 m, though physics' floor does not. Nothing here touches the simulation.
+    """
+    import mujoco  # here, because it reads MUJOCO_GL when it is imported
+
+    model = renderer.model
+    cameras = [model.camera(i).name for i in range(model.ncam)]
+    if "track" in cameras:
+        renderer.camera_id = cameras.index("track")
+    for geom in np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE):
+        size, material = model.geom_size[geom, :2].copy(), model.geom_matid[geom]
+        if size.all() and material >= 0:  # size zero is MuJoCo's sign for "drawn without end"
+            model.mat_texrepeat[material] /= 2 * size  # then counts per metre
+            model.geom_size[geom, :2] = 0
+    model.vis.quality.shadowsize = 1024  # without a GPU these two are most of the drawing time
+    model.vis.quality.offsamples = 0
 
 
 def record(
@@ -38,17 +69,17 @@ def record(
 def _write(
     agent: Any, env: gym.Env[Any, Any], file: Path, episodes: int, seed: int
 ) -> tuple[list[float], int]:
-    writer, returns, frames = None, [], 0
+    writer, returns, frames, blank = None, [], 0, 0
     try:
         for episode in range(episodes):
             observation, _ = env.reset(seed=seed + episode)
             step, total, reward, done = 0, 0.0, 0.0, False
             while True:
-                frame = _overlay(_draw(env), step, reward, total)
+                frame = _draw(env)
+                frames, blank = frames + 1, blank + bool(frame.min() == frame.max())
                 if writer is None:
                     writer = _open(file, frame.shape, env.metadata.get("render_fps", 30))
-                writer.send(frame)
-                frames += 1
+                writer.send(_overlay(frame, step, reward, total))
                 if done:
                     break
                 action = agent.act(observation, deterministic=True)
@@ -59,6 +90,8 @@ def _write(
     finally:
         if writer is not None:
             writer.close()
+    if blank > frames / 2:  # what a lost OpenGL context looks like: no error, no picture
+        raise RenderError(f"{blank} of {frames} frames are of one flat colour")
     return returns, frames
 
 
@@ -84,15 +117,15 @@ def _draw(env: gym.Env[Any, Any]) -> np.ndarray:
 
 
 def _overlay(frame: np.ndarray, step: int, reward: float, total: float) -> np.ndarray:
-    """Writes step, reward and return into the top left corner, white on a dark outline."""
+    """Writes step, reward and return in white on a darkened corner, top left."""
     lines = [f"step {step}", f"reward {reward:.2f}", f"return {total:.1f}"]
     scale = max(frame.shape[0] / 800, 0.35)
+    height = int(30 * scale)
+    frame[: height * len(lines) + 10, : int(215 * scale)] //= 3
     for row, text in enumerate(lines, start=1):
-        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            where = (8, int(30 * scale * row + 6))
-            cv2.putText(
-                frame, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA
-            )
+        where = (8, height * row)
+        white, font = (255, 255, 255), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(frame, text, where, font, scale, white, 1, cv2.LINE_AA)
     return frame
 
 
