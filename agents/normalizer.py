@@ -24,6 +24,8 @@ class RunningNormalizer:
 
     def update(self, observations: np.ndarray) -> None:
         """Adds a batch [B, size] to the statistics."""
+        if len(observations) == 0:
+            return
         batch = np.asarray(observations, dtype=np.float64)
         n, total = len(batch), self.count + len(batch)
         delta = batch.mean(0) - self.mean

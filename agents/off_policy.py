@@ -73,7 +73,6 @@ class OffPolicyLoop:
         """Trains until ``total_steps`` in all, or until ``on_step`` returns False."""
         if self.observations is None:
             self.observations, _ = self.envs.reset()
-            self.agent.observe(self.observations)
         while self.steps < total_steps:
             episodes = self._collect()
             updates, metrics = self._train()
@@ -83,21 +82,22 @@ class OffPolicyLoop:
     def _collect(self) -> list[tuple[float, int]]:
         """One step of every sub-environment; returns the episodes that it ended."""
         assert self.observations is not None
+        real = ~self.resetting
         with self._clock("act"):
+            self.agent.observe(self.observations[real])
             if self.steps < self.agent.config.learning_starts:
                 actions = self.agent.random_actions(self.envs.num_envs)
             else:
                 actions = self.agent.act(self.observations)
         with self._clock("env"):
             next_obs, rewards, terminated, truncated, info = self.envs.step(actions)
-        real, done = ~self.resetting, terminated | truncated
+        done = terminated | truncated
         successors = next_obs
         if self.mode is AutoresetMode.SAME_STEP and done.any():
             successors = next_obs.copy()
             successors[done] = np.stack(info["final_obs"][done])
         columns = (self.observations, actions, rewards, successors, terminated, truncated)
         self.buffer.add(*(column[real] for column in columns))
-        self.agent.observe(successors[real])
         self.observations = next_obs
         self.resetting = done if self.mode is AutoresetMode.NEXT_STEP else np.zeros_like(done)
         self.steps += int(real.sum())
@@ -154,5 +154,6 @@ class OffPolicyLoop:
                 raise ValueError(f"{name} of {np.shape(state[name])}, not ({self.envs.num_envs},)")
             setattr(self, name, np.array(state[name]))
         self.steps, self.pending = int(state["steps"]), int(state["pending"])
-        self.observations = np.array(state["observations"])
+        if state["observations"] is not None:
+            self.observations = np.array(state["observations"])
         self.buffer.load_state_dict(state["buffer"])

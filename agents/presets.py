@@ -15,12 +15,14 @@ class Preset:
 
 
 _ZOO = "rl-baselines3-zoo, hyperparams/sac.yml"
-_MUJOCO = "(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer)-v[345]"
+_MUJOCO = {"learning_starts": 10_000}
 
 # (algorithm, full-match pattern of the environment id, preset); the first match wins.
 _PRESETS: list[tuple[str, str, Preset]] = [
     ("sac", r"Pendulum-v1", Preset(20_000, _ZOO, {"learning_rate": 1e-3})),
-    ("sac", _MUJOCO, Preset(1_000_000, _ZOO, {"learning_starts": 10_000})),
+    ("sac", r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]", Preset(1_000_000, _ZOO, _MUJOCO)),
+    ("sac", r"Humanoid-v[345]", Preset(2_000_000, _ZOO, _MUJOCO)),
+    ("sac", r"Swimmer-v[345]", Preset(1_000_000, _ZOO, _MUJOCO | {"gamma": 0.9999})),
 ]
 
 _NO_PRESET = Preset(100_000, "no preset for this environment: the algorithm's defaults")

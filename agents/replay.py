@@ -55,9 +55,12 @@ class ReplayBuffer:
         """Stores k transitions, shapes [k, O], [k, A], [k], [k, O], [k], [k]."""
         columns = [observations, actions, rewards, next_observations, terminated, truncated]
         k = len(rewards)
+        if k == 0:
+            return
         new = np.concatenate([np.asarray(c, np.float32).reshape(k, -1) for c in columns], axis=1)
         where = (self.position + np.arange(k)) % self.capacity
-        self.rows[torch.from_numpy(where)] = torch.from_numpy(new).to(self.rows.device)
+        last = slice(-self.capacity, None)  # an older one would be overwritten at once
+        self.rows[torch.from_numpy(where[last])] = torch.from_numpy(new[last]).to(self.rows.device)
         self.position = (self.position + k) % self.capacity
         self.size = min(self.size + k, self.capacity)
 
@@ -78,7 +81,9 @@ class ReplayBuffer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         rows, position = state["rows"], int(state["position"])
         size, width = rows.shape
-        if size > self.capacity or width != self.rows.shape[1] or not 0 <= position < self.capacity:
+        full = size == self.capacity
+        at_the_end = position == size and size < self.capacity  # not yet a ring
+        if width != self.rows.shape[1] or not (at_the_end or (full and 0 <= position < size)):
             raise ValueError(
                 f"replay of {size} x {width} values at {position} does not fit "
                 f"{self.capacity} x {self.rows.shape[1]}"

@@ -2,13 +2,13 @@
 
 Haarnoja et al. 2018, "Soft Actor-Critic: Off-Policy Maximum Entropy Deep RL with a Stochastic
 Actor" (arXiv 1801.01290) and "Soft Actor-Critic Algorithms and Applications" (arXiv 1812.05905).
-Equation numbers are those of the second paper:
+Equation numbers and tables are those of the second paper:
 
     (2)-(3)  V(s)    = E_a[ Q(s,a) - alpha log pi(a|s) ]                     soft value
     (5)      J(Q)    = E[ 1/2 (Q(s,a) - (r + gamma V_target(s')))^2 ]        critic
     (7)-(9)  J(pi)   = E[ alpha log pi(f(eps;s)|s) - Q(s, f(eps;s)) ]        actor, reparameterized
     (18)     J(alpha)= E[ -alpha (log pi(a|s) + H_target) ]                  temperature
-    (26)     log pi(a|s) = log N(u; mu, sigma) - sum_i log(1 - tanh^2 u_i),  a = tanh u
+    App. C   log pi(a|s) = log N(u; mu, sigma) - sum_i log(1 - tanh^2 u_i),  a = tanh u
 
 Deviations from the paper, all of them today's practice (and Stable-Baselines3's):
 - The temperature step minimizes -log(alpha) (log pi + H_target) instead of (18) itself: the sign of
@@ -27,11 +27,15 @@ import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
+from agents.config import check
 from agents.networks import MLP, EnsembleMLP, polyak_update
 from agents.normalizer import RunningNormalizer
 from agents.optimizer import Adam
 from agents.replay import Batch
 from agents.spaces import bounded_actions, vector_observations
+
+GradientsAndMetrics = tuple[tuple[Tensor, ...], Tensor]
+Gradient = Callable[..., GradientsAndMetrics]
 
 
 @dataclass(frozen=True)
@@ -48,27 +52,15 @@ class SACConfig:
     target_entropy: Literal["auto"] | float = "auto"  # in nats; auto: -dim(A) (table 1)
     buffer_size: int = 1_000_000  # transitions kept for replay (table 1)
     learning_starts: int = 100  # environment steps with uniformly random actions first (SB3)
-    train_freq: int = 1  # environment steps between two training phases (table 1)
-    gradient_steps: int = -1  # updates a phase; -1: one for each environment step (table 1)
+    train_freq: int = 1  # environment steps between two training phases (algorithm 1)
+    gradient_steps: int = -1  # updates a phase; -1: one for each environment step (algorithm 1)
     normalize_observations: bool = False  # by running mean and variance (not in the paper)
 
     def __post_init__(self) -> None:
-        positive = ["learning_rate", "batch_size", "buffer_size", "train_freq"]
-        positive += ["initial_temperature"]
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        for name in ["gamma", "tau"]:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        positive = ["learning_rate", "batch_size", "initial_temperature", "buffer_size"]
+        check(self, positive=[*positive, "train_freq"], fractions=["gamma", "tau"])
         if self.temperature != "auto" and not self.temperature >= 0:
             raise ValueError(f"temperature must be auto or at least 0, not {self.temperature}")
-        if not self.hidden_sizes or min(self.hidden_sizes) < 1:
-            raise ValueError(f"hidden_sizes must be positive, not {self.hidden_sizes}")
-        if self.gradient_steps < 1 and self.gradient_steps != -1:
-            raise ValueError(f"gradient_steps must be -1 or positive, not {self.gradient_steps}")
-        if self.learning_starts < 0:
-            raise ValueError(f"learning_starts must not be negative: {self.learning_starts}")
 
 
 class GaussianActor(nn.Module):
@@ -86,7 +78,7 @@ class GaussianActor(nn.Module):
 
 
 def squashed_gaussian(gaussian: tuple[Tensor, Tensor], noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 26: the action tanh(u), u = mean + sigma * noise [B, A], and its log-density [B].
+    """App. C: the action tanh(u), u = mean + sigma * noise [B, A], and its log-density [B].
 
     The determinant is exact and cannot overflow: log(1 - tanh^2 u) = 2 log 2 - 2 log(e^u + e^-u).
     """
@@ -106,17 +98,12 @@ class SAC:
         config: hyperparameters.
         seed: of the initial weights and of all noise.
         device: where networks and batches live.
-
     """
 
     algorithm = "sac"
-    metric_names = (
-        "critic_loss",
-        "q_value",
-        "actor_loss",
-        "temperature_loss",
-        "entropy",
-        "temperature",
+    metric_names: tuple[str, ...] = (
+        *("critic_loss", "q_value", "actor_loss"),
+        *("temperature_loss", "entropy", "temperature"),
     )
 
     def __init__(
@@ -134,7 +121,7 @@ class SAC:
         n_obs, n_act = self.observation_space.shape[0], self.action_space.shape[0]
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.actor = GaussianActor(n_obs, n_act, config.hidden_sizes).to(self.device)
             sizes = [n_obs + n_act, *config.hidden_sizes, 1]
             self.critics = EnsembleMLP(2, sizes).to(self.device)  # twins, against overestimation
@@ -161,11 +148,11 @@ class SAC:
         )
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = 0
-        low = torch.tensor(self.action_space.low, device=self.device)
-        high = torch.tensor(self.action_space.high, device=self.device)
+        low = torch.tensor(self.action_space.low, dtype=torch.float32, device=self.device)
+        high = torch.tensor(self.action_space.high, dtype=torch.float32, device=self.device)
         self._center, self._scale = (high + low) / 2, (high - low) / 2
-        self._critic_gradient: Callable[..., Any] = self._critic_gradient_eager
-        self._policy_gradient: Callable[..., Any] = self._policy_gradient_eager
+        self._critic_gradient: Gradient = self._critic_gradient_eager
+        self._policy_gradient: Gradient = self._policy_gradient_eager
 
     # -- acting ------------------------------------------------------------------------------
 
@@ -206,35 +193,32 @@ class SAC:
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One step of algorithm 1: critics, then actor and temperature, then target critics."""
-        obs = self._normalize(batch.observations)
-        next_obs = self._normalize(batch.next_observations)
-        actions = (batch.actions - self._center) / self._scale
-        noise = self._noise((2, *actions.shape))
-
-        gradients, critic_metrics = self._critic_gradient(
-            obs, actions, batch.rewards, next_obs, batch.terminated, noise[0]
+        batch = batch._replace(
+            observations=self._normalize(batch.observations),
+            next_observations=self._normalize(batch.next_observations),
+            actions=(batch.actions - self._center) / self._scale,
         )
+        noise = self._noise((2, *batch.actions.shape))
+        gradients, critic_metrics = self._critic_gradient(batch, noise[0])
         self.critic_optimizer.step(gradients)
-        gradients, policy_metrics = self._policy_gradient(obs, noise[1])
+        gradients, policy_metrics = self._policy_gradient(batch.observations, noise[1])
         self.policy_optimizer.step(gradients)
         polyak_update(self.target_critics, self.critics, self.config.tau)
         self.updates += 1
-
         values = torch.cat([critic_metrics, policy_metrics]).tolist()  # one wait for the device
         return dict(zip(self.metric_names, values, strict=True))
 
-    def _critic_target(
-        self, rewards: Tensor, next_obs: Tensor, terminated: Tensor, noise: Tensor
-    ) -> Tensor:
-        """R + gamma V(s') [B], eq. 2-3, with the smaller target critic; V = 0 after termination."""
+    def _critic_target(self, batch: Batch, noise: Tensor) -> Tensor:
+        """r + gamma V(s') [B], eq. 2-3, with the smaller target critic; V = 0 after termination."""
+        next_obs = batch.next_observations
         next_actions, log_prob = squashed_gaussian(self.actor(next_obs), noise)
         q1, q2 = self._q(self.target_critics, next_obs, next_actions)
         soft_value = torch.minimum(q1, q2) - self.log_temperature.exp() * log_prob
-        return rewards + self.config.gamma * (1 - terminated) * soft_value
+        return batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value
 
-    def _critic_loss(self, obs: Tensor, actions: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 5, summed over both critics; also the mean Q as a metric."""
-        q = self._q(self.critics, obs, actions)
+        q = self._q(self.critics, batch.observations, batch.actions)
         return 0.5 * (q - target).square().mean(-1).sum(), q.mean()
 
     def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,24 +232,14 @@ class SAC:
         """Eq. 18 in log alpha: rises while the policy is less random than the target entropy."""
         return -self.log_temperature * (log_prob.detach() + self.target_entropy).mean()
 
-    def _critic_gradient_eager(
-        self,
-        obs: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        next_obs: Tensor,
-        terminated: Tensor,
-        noise: Tensor,
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _critic_gradient_eager(self, batch: Batch, noise: Tensor) -> GradientsAndMetrics:
         with torch.no_grad():
-            target = self._critic_target(rewards, next_obs, terminated, noise)
-        loss, q_value = self._critic_loss(obs, actions, target)
+            target = self._critic_target(batch, noise)
+        loss, q_value = self._critic_loss(batch, target)
         gradients = torch.autograd.grad(loss, self.critic_optimizer.parameters)
         return gradients, torch.stack([loss, q_value]).detach()
 
-    def _policy_gradient_eager(
-        self, obs: Tensor, noise: Tensor
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _policy_gradient_eager(self, obs: Tensor, noise: Tensor) -> GradientsAndMetrics:
         actor_loss, log_prob = self._actor_loss(obs, noise)
         alpha_loss = self._temperature_loss(log_prob)
         if not self.learn_temperature:
@@ -299,9 +273,11 @@ class SAC:
         return observations if self.normalizer is None else self.normalizer(observations)
 
     def _to_environment(self, squashed: Tensor) -> np.ndarray:
-        """Actions in [-1, 1] -> the environment's bounds, as its dtype."""
+        """Actions in [-1, 1] -> the environment's bounds, which rounding must not leave."""
         actions = (self._center + self._scale * squashed).cpu().numpy()
-        return actions.astype(self.action_space.dtype, copy=False)
+        low, high = self.action_space.low, self.action_space.high
+        clipped: np.ndarray = np.clip(actions, low, high)
+        return clipped.astype(self.action_space.dtype, copy=False)
 
     # -- state -------------------------------------------------------------------------------
 

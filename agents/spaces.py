@@ -26,6 +26,8 @@ def bounded_actions(space: Space[Any], algorithm: str) -> Box:
         raise UnsupportedSpaceError(
             f"{algorithm} needs continuous actions (a 1-D Box), not {space}"
         )
+    if not np.issubdtype(space.dtype, np.floating):
+        raise UnsupportedSpaceError(f"{algorithm} needs actions of real numbers, not {space}")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise UnsupportedSpaceError(
             f"{algorithm} squashes actions into the space's bounds, and {space} has none; "

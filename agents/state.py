@@ -61,19 +61,20 @@ def load_state(folder: Path) -> dict[str, Any]:
         outer = json.loads(file.read_text())
         body, digest = outer["body"], outer["sha256"]
         intact = outer["format"] == FORMAT and _json_digest(body) == digest
+        name, tensors_digest = Path(body["tensors"]).name, body["tensors_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(f"{file} is damaged: {error}") from None
     if not intact:
         raise StateError(f"{file} is damaged: its checksum or format does not match")
-    tensor_file = folder / Path(body["tensors"]).name
+    tensor_file = folder / name
     if not tensor_file.is_file():
         raise StateError(f"{folder} is incomplete: {tensor_file.name} is missing")
-    if _sha256(tensor_file) != body["tensors_sha256"]:
+    if _sha256(tensor_file) != tensors_digest:
         raise StateError(f"{tensor_file} is damaged: its checksum does not match")
     try:
         tensors = load_file(tensor_file)
         state: dict[str, Any] = _put_tensors(body["state"], tensors)
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, TypeError) as error:
         raise StateError(f"{tensor_file} is damaged: {error}") from None
     return state
 
@@ -81,6 +82,8 @@ def load_state(folder: Path) -> dict[str, Any]:
 def _take_tensors(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """Copies ``node``, moving its tensors and arrays to ``tensors`` and leaving their names."""
     if isinstance(node, dict):
+        if any(not isinstance(key, str) or "/" in key for key in node):
+            raise TypeError(f"keys must be strings without a slash: {list(node)}")
         return {key: _take_tensors(child, f"{path}/{key}", tensors) for key, child in node.items()}
     if isinstance(node, (list, tuple)):
         return [_take_tensors(child, f"{path}/{i}", tensors) for i, child in enumerate(node)]
@@ -88,7 +91,7 @@ def _take_tensors(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         tensors[path] = node.detach().cpu().contiguous()
         return {_TENSOR: path}
     if isinstance(node, np.ndarray):
-        tensors[path] = torch.from_numpy(np.ascontiguousarray(node))
+        tensors[path] = torch.from_numpy(np.array(node, order="C"))
         return {_ARRAY: path}
     return node
 

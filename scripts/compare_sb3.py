@@ -24,13 +24,14 @@ from typing import Any
 
 import tyro
 
-from agents.evaluation import evaluate
-from agents.presets import find_preset
 from runkit import ROOT, plots
 from runkit.arguments import parse
 from runkit.environments import make_env, make_envs
 from runkit.errors import UserError, run_main
 from runkit.rundir import processor, versions, write_json
+
+from agents.evaluation import evaluate
+from agents.presets import find_preset
 
 EVAL_EVERY, EVAL_EPISODES = 5_000, 10
 

@@ -22,13 +22,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from agents import SAC
 from runkit import ROOT, gl, video
 from runkit.arguments import parse
 from runkit.devices import choose_compile, measure_threads
 from runkit.environments import make_envs
 from runkit.errors import UserError, run_main
 from runkit.training import random_batch
+
+from agents import SAC
 
 PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "safetensors", "stable-baselines3"]
 ENVIRONMENTS = ["Pendulum-v1", "HalfCheetah-v4", "HalfCheetah-v5"]

@@ -6,12 +6,13 @@ python scripts/evaluate.py runs/sac-HalfCheetah-v4-seed0-… --episodes 20
 import json
 from dataclasses import dataclass
 
-from agents import load
-from agents.evaluation import EVALUATION_SEED, evaluate
 from runkit.arguments import RunDirectory, parse
 from runkit.environments import make_envs
 from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir
+
+from agents import load
+from agents.evaluation import EVALUATION_SEED, evaluate
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ python scripts/record_video.py runs/sac-HalfCheetah-v4-seed0-… --out cheetah.m
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents import load
-from agents.evaluation import EVALUATION_SEED
 from runkit import gl, video
 from runkit.arguments import RunDirectory, parse
 from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir
+
+from agents import load
+from agents.evaluation import EVALUATION_SEED
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from agents import ALGORITHMS, SACConfig, config_from_json
-from agents.presets import find_preset
 from runkit import gl
 from runkit.arguments import RunOptions, parse
 from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir
 from runkit.training import Job, Training
+
+from agents import ALGORITHMS, SACConfig, config_from_json
+from agents.presets import find_preset
 
 PROG = "train_agent.py"
 

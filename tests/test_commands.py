@@ -19,8 +19,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents import load
 from runkit import gl
+
+from agents import load
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv
 
-from envs import make_vec
 from runkit.errors import UserError
+
+from envs import make_vec
 
 # Gymnasium calls every id that has a successor out of date. The -v4 MuJoCo ids are what published
 # results use, and people choose them on purpose.

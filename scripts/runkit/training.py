@@ -6,11 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents import ALGORITHMS, SAC, SACConfig, save
-from agents.evaluation import evaluate
-from agents.off_policy import OffPolicyLoop, StepReport
-from agents.replay import Batch, ReplayBuffer
-from agents.state import StateError, load_state, save_state
 from runkit import gl, plots, video
 from runkit.arguments import RunOptions
 from runkit.devices import choose_compile, choose_device, choose_threads
@@ -21,6 +16,12 @@ from runkit.metrics import MetricsLog
 from runkit.progress import TrainingProgress
 from runkit.rundir import RunDir, new_path, versions, write_json
 from runkit.signals import StopRequest
+
+from agents import ALGORITHMS, SAC, SACConfig, save
+from agents.evaluation import evaluate
+from agents.off_policy import OffPolicyLoop, StepReport
+from agents.replay import Batch, ReplayBuffer
+from agents.state import StateError, load_state, save_state
 
 LOG_EVERY = 1_000  # environment steps between two rows of metrics.csv
 

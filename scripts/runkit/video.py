@@ -9,8 +9,9 @@ import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 
-from agents.evaluation import EVALUATION_SEED
 from runkit.environments import make_env
+
+from agents.evaluation import EVALUATION_SEED
 
 
 class RenderError(Exception):

@@ -1,0 +1,97 @@
+"""The evaluation protocol."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents import SAC, SACConfig
+from agents.evaluation import EVALUATION_SEED, evaluate
+from envs import make_vec
+
+
+class Lottery(gym.Env[np.ndarray, np.ndarray]):
+    """Length and rewards of an episode depend on its seed, the rewards also on the actions."""
+
+    observation_space = Box(-1, 1, (1,))
+    action_space = Box(-1, 1, (1,))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(1, 30))
+        self.truncates = bool(self.np_random.integers(2))
+        return self.observe(), {}
+
+    def observe(self) -> np.ndarray:
+        self.observation = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.observation
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.left -= 1
+        reward = float(action[0]) + self.np_random.normal()
+        done = self.left <= 0
+        return self.observe(), reward, done and not self.truncates, done and self.truncates, {}
+
+
+def act(observations: np.ndarray) -> np.ndarray:
+    actions: np.ndarray = np.tanh(2 * observations)
+    return actions
+
+
+def one_by_one(n: int, seed: int) -> list[float]:
+    """The definition: episode i alone in an environment reset with seed + i."""
+    returns = []
+    for i in range(n):
+        env = Lottery()
+        observation, _ = env.reset(seed=seed + i)
+        total, done = 0.0, False
+        while not done:
+            observation, reward, terminated, truncated, _ = env.step(act(observation[None])[0])
+            total, done = total + reward, terminated or truncated
+        returns.append(total)
+    return returns
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_first_episode_of_every_environment(mode: AutoresetMode) -> None:
+    envs = SyncVectorEnv([Lottery] * 12, autoreset_mode=mode)
+    first = evaluate(act, envs, seed=77)
+    np.testing.assert_allclose(first, one_by_one(12, 77), rtol=1e-12)
+    assert len(set(first)) == 12
+    for _ in range(7):  # what is played in between does not matter
+        envs.step(envs.action_space.sample())
+    np.testing.assert_array_equal(evaluate(act, envs, seed=77), first)
+    np.testing.assert_allclose(evaluate(act, envs), one_by_one(12, EVALUATION_SEED), rtol=1e-12)
+
+
+def test_evaluation_seeds_are_held_out() -> None:
+    assert EVALUATION_SEED + 10_000 < 2**20  # where training's seeds begin
+
+
+@pytest.mark.parity
+def test_equals_stable_baselines() -> None:
+    n, seed = 3, 123
+    envs = make_vec("Pendulum-v1", n)
+    space, actions = envs.single_observation_space, envs.single_action_space
+    agent = SAC(space, actions, SACConfig(hidden_sizes=(16,)), seed=4)
+    ours = evaluate(lambda obs: agent.act(obs, deterministic=True), envs, seed)
+
+    theirs = DummyVecEnv([lambda: Monitor(gym.make("Pendulum-v1"))] * n)
+    theirs.seed(seed)
+    returns, lengths = evaluate_policy(
+        agent,
+        theirs,
+        n_eval_episodes=n,
+        deterministic=True,
+        return_episode_rewards=True,
+    )
+    assert lengths == [200] * n
+    np.testing.assert_allclose(ours, returns, rtol=0, atol=6e-7)  # Monitor rounds to 6 digits
