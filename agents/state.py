@@ -34,7 +34,10 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     tree = _take_tensors(state, "", tensors)
     temporary = folder / f"tensors.{os.getpid()}.tmp"
     try:
-        save_file(tensors, temporary)
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:  # how it reports a full disk
+            raise OSError(f"cannot write {temporary}: {error}") from None
         digest = _sha256(temporary)
         name = f"{digest[:16]}.safetensors"
         _sync(temporary)

@@ -28,7 +28,7 @@ from runkit import ROOT, plots
 from runkit.arguments import parse
 from runkit.environments import make_env, make_envs
 from runkit.errors import UserError, run_main
-from runkit.rundir import processor, versions, write_json
+from runkit.rundir import machine, versions, write_json
 
 from agents.evaluation import evaluate
 from agents.presets import find_preset
@@ -131,6 +131,7 @@ def train(args: list[str]) -> int:
         "total_steps": arguments.total_steps,
         "hyperparameters": hyperparameters,
         "threads": 1,
+        "machine": machine(),
         "wall_seconds": round(time.perf_counter() - start, 1),
         "versions": {**versions(), "stable_baselines3": version("stable_baselines3")},
     }
@@ -179,7 +180,7 @@ def speed(args: list[str]) -> int:
     _report(runs, best)
     record = {
         "command": " ".join(["python scripts/compare_sb3.py speed", *args]),
-        "machine": f"{processor()}, {cores} cores",
+        "machine": machine(),
         "versions": {**versions(), "stable_baselines3": version("stable_baselines3")},
         "runs": runs,
     }

@@ -10,7 +10,6 @@
 import difflib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from runkit import gl
 from runkit.arguments import RunOptions, parse
@@ -105,15 +104,11 @@ def resume(names: list[str], flags: list[str]) -> int:
         if field.name != "resume" and (value := getattr(arguments, field.name)) is not None
     }
     try:
-        run = restore_options(saved["run"], changes)
+        run = replace(RunOptions(**saved["run"]), **changes)
         config = config_from_json(algorithm, saved["config"])
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder.config}: {error}") from None
     return Training.resume(Job(algorithm, saved["env_id"], run, config), folder).finish()
-
-
-def restore_options(saved: dict[str, Any], changes: dict[str, Any]) -> RunOptions:
-    return replace(RunOptions(**saved), run_dir=None, **changes)
 
 
 if __name__ == "__main__":

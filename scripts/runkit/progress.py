@@ -34,11 +34,15 @@ class TrainingProgress:
     def __exit__(self, *_: Any) -> None:
         self.bar.stop()
 
+    def advance(self, step: int) -> None:
+        """Moves the bar, where there is one."""
+        self.bar.update(self.task, completed=step)
+
     def show(self, row: dict[str, Any]) -> None:
         """Shows one row of metrics.csv."""
         text = describe(row)
         if self.console.is_terminal:
-            self.bar.update(self.task, completed=row["step"], text=text)
+            self.bar.update(self.task, text=text)
         elif time.monotonic() - self.last_line >= PLAIN_SECONDS:
             self.last_line = time.monotonic()
             self.say(

@@ -14,7 +14,7 @@ from runkit.errors import UserError
 from runkit.meter import Meter
 from runkit.metrics import MetricsLog
 from runkit.progress import TrainingProgress
-from runkit.rundir import RunDir, new_path, versions, write_json
+from runkit.rundir import RunDir, machine, new_path, versions, write_json
 from runkit.signals import StopRequest
 
 from agents import ALGORITHMS, SAC, SACConfig, save
@@ -24,6 +24,7 @@ from agents.replay import Batch, ReplayBuffer
 from agents.state import StateError, load_state, save_state
 
 LOG_EVERY = 1_000  # environment steps between two rows of metrics.csv
+BAR_EVERY = 50  # environment steps between two moves of the progress bar
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Training:
         job = replace(job, run=settle(job, probe))
         training = cls(job, RunDir.create(path))
         folder = training.folder
-        run = asdict(job.run) | {"run_dir": str(folder.path), "resume": None}
+        run = {k: v for k, v in asdict(job.run).items() if k not in ("run_dir", "resume")}
         record = {"algorithm": job.algorithm, "env_id": job.env_id, "run": run}
-        record |= {"config": asdict(job.config), "versions": versions()}
+        record |= {"config": asdict(job.config), "machine": machine(), "versions": versions()}
         write_json(folder.config, record)
         return training
 
@@ -132,6 +133,8 @@ class Training:
         def due(every: int) -> bool:
             return previous // every < report.step // every
 
+        if due(BAR_EVERY):
+            progress.advance(report.step)
         if due(LOG_EVERY):
             row = self.meter.row(report, self.agent.updates, self.agent.metric_names)
             log.train(row)
@@ -177,6 +180,8 @@ class Training:
             "updates_per_second": round(self.agent.updates / max(meter.learning_seconds, 1e-9), 1),
             "wall_seconds": round(meter.wall_seconds, 1),
             "seconds": {name: round(value, 2) for name, value in self.loop.seconds.items()},
+            "threads": job.run.threads,
+            "machine": machine(),
             "versions": versions(),
         }
         write_json(folder.summary, summary)
