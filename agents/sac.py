@@ -34,9 +34,6 @@ from agents.optimizer import Adam
 from agents.replay import Batch
 from agents.spaces import bounded_actions, vector_observations
 
-GradientsAndMetrics = tuple[tuple[Tensor, ...], Tensor]
-Gradient = Callable[..., GradientsAndMetrics]
-
 
 @dataclass(frozen=True)
 class SACConfig:
@@ -151,8 +148,7 @@ class SAC:
         low = torch.tensor(self.action_space.low, dtype=torch.float32, device=self.device)
         high = torch.tensor(self.action_space.high, dtype=torch.float32, device=self.device)
         self._center, self._scale = (high + low) / 2, (high - low) / 2
-        self._critic_gradient: Gradient = self._critic_gradient_eager
-        self._policy_gradient: Gradient = self._policy_gradient_eager
+        self._gradient_step: Callable[[Batch, Tensor], Tensor] = self._algorithm_1
 
     # -- acting ------------------------------------------------------------------------------
 
@@ -192,28 +188,39 @@ class SAC:
     # -- learning ----------------------------------------------------------------------------
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One step of algorithm 1: critics, then actor and temperature, then target critics."""
+        """One gradient step of algorithm 1; returns ``metric_names`` with their values."""
         batch = batch._replace(
             observations=self._normalize(batch.observations),
             next_observations=self._normalize(batch.next_observations),
             actions=(batch.actions - self._center) / self._scale,
         )
         noise = self._noise((2, *batch.actions.shape))
-        gradients, critic_metrics = self._critic_gradient(batch, noise[0])
-        self.critic_optimizer.step(gradients)
-        gradients, policy_metrics = self._policy_gradient(batch.observations, noise[1])
-        self.policy_optimizer.step(gradients)
-        polyak_update(self.target_critics, self.critics, self.config.tau)
+        metrics = self._gradient_step(batch, noise).tolist()
         self.updates += 1
-        values = torch.cat([critic_metrics, policy_metrics]).tolist()  # one wait for the device
-        return dict(zip(self.metric_names, values, strict=True))
+        return dict(zip(self.metric_names, metrics, strict=True))
+
+    def _algorithm_1(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Critics, then actor and temperature, then target critics. noise [2, B, A]."""
+        with torch.no_grad():
+            target = self._critic_target(batch, noise[0])
+        critic_loss, q_value = self._critic_loss(batch, target)
+        self.critic_optimizer.minimize(critic_loss)
+
+        actor_loss, log_prob = self._actor_loss(batch.observations, noise[1])
+        temperature, temperature_loss = self._temperature_loss(log_prob)
+        # The two share no parameter: the gradient of their sum is the gradients of both.
+        self.policy_optimizer.minimize(actor_loss + temperature_loss)
+
+        polyak_update(self.target_critics, self.critics, self.config.tau)
+        metrics = [critic_loss, q_value, actor_loss, temperature_loss, -log_prob.mean()]
+        return torch.stack([*metrics, temperature]).detach()
 
     def _critic_target(self, batch: Batch, noise: Tensor) -> Tensor:
         """r + gamma V(s') [B], eq. 2-3, with the smaller target critic; V = 0 after termination."""
         next_obs = batch.next_observations
         next_actions, log_prob = squashed_gaussian(self.actor(next_obs), noise)
-        q1, q2 = self._q(self.target_critics, next_obs, next_actions)
-        soft_value = torch.minimum(q1, q2) - self.log_temperature.exp() * log_prob
+        q = self._q(self.target_critics, next_obs, next_actions).amin(0)
+        soft_value = q - self.log_temperature.exp() * log_prob
         return batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value
 
     def _critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,40 +231,29 @@ class SAC:
     def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 7-9: the noise passes through the action into the smaller critic; also log pi [B]."""
         actions, log_prob = squashed_gaussian(self.actor(obs), noise)
-        q1, q2 = self._q(self.critics, obs, actions)
+        q = self._q(self.critics, obs, actions).amin(0)
         alpha = self.log_temperature.detach().exp()
-        return (alpha * log_prob - torch.minimum(q1, q2)).mean(), log_prob
+        return (alpha * log_prob - q).mean(), log_prob
 
-    def _temperature_loss(self, log_prob: Tensor) -> Tensor:
-        """Eq. 18 in log alpha: rises while the policy is less random than the target entropy."""
-        return -self.log_temperature * (log_prob.detach() + self.target_entropy).mean()
+    def _temperature_loss(self, log_prob: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha, and eq. 18 in log alpha: it rises while log pi is above minus the target entropy.
 
-    def _critic_gradient_eager(self, batch: Batch, noise: Tensor) -> GradientsAndMetrics:
-        with torch.no_grad():
-            target = self._critic_target(batch, noise)
-        loss, q_value = self._critic_loss(batch, target)
-        gradients = torch.autograd.grad(loss, self.critic_optimizer.parameters)
-        return gradients, torch.stack([loss, q_value]).detach()
-
-    def _policy_gradient_eager(self, obs: Tensor, noise: Tensor) -> GradientsAndMetrics:
-        actor_loss, log_prob = self._actor_loss(obs, noise)
-        alpha_loss = self._temperature_loss(log_prob)
+        A fixed temperature has no loss.
+        """
+        temperature = self.log_temperature.exp()
         if not self.learn_temperature:
-            alpha_loss = torch.zeros_like(actor_loss)
-        # The two losses share no parameter: the gradient of the sum is both gradients.
-        gradients = torch.autograd.grad(actor_loss + alpha_loss, self.policy_optimizer.parameters)
-        alpha = self.log_temperature.exp()
-        metrics = torch.stack([actor_loss, alpha_loss, -log_prob.mean(), alpha]).detach()
-        return gradients, metrics
+            return temperature, torch.zeros_like(temperature)
+        excess = (log_prob.detach() + self.target_entropy).mean()
+        return temperature.detach(), -self.log_temperature * excess
 
     def compile(self) -> None:
-        """Compiles the two gradients with torch.compile: same equations, fewer and fused kernels.
+        """Has torch.compile make one graph of algorithm 1, backward passes and Adam included.
 
-        Takes 10-20 s at the first update and needs a C++ compiler on a CPU.
+        The equations are the same, in fewer and fused kernels. It takes 10-20 s at the first
+        update and needs a C++ compiler on a CPU.
         """
-        torch._dynamo.config.trace_autograd_ops = True  # the backward pass is part of the graph
-        self._critic_gradient = torch.compile(self._critic_gradient_eager, fullgraph=True)
-        self._policy_gradient = torch.compile(self._policy_gradient_eager, fullgraph=True)
+        torch._dynamo.config.trace_autograd_ops = True  # backward passes are part of the graph
+        self._gradient_step = torch.compile(self._algorithm_1, fullgraph=True)
 
     # -- helpers -----------------------------------------------------------------------------
 
