@@ -25,7 +25,9 @@ class Adam:
         self.learning_rate = learning_rate
         self.m = [torch.zeros_like(p) for p in self.parameters]
         self.v = [torch.zeros_like(p) for p in self.parameters]
-        self.step = torch.zeros((), device=self.parameters[0].device)
+        # Double: in single precision the first bias corrections are off in the fifth digit.
+        device = self.parameters[0].device
+        self.step = torch.zeros((), dtype=torch.float64, device=device)
 
     def minimize(self, loss: Tensor) -> None:
         """Moves the parameters, and nothing else that the loss depends on, down its gradient."""
