@@ -14,7 +14,7 @@ from pathlib import Path
 from runkit import gl
 from runkit.arguments import RunOptions, parse
 from runkit.errors import UserError, run_main
-from runkit.rundir import RunDir
+from runkit.rundir import RunDir, write_json
 from runkit.training import Job, Training
 
 from agents import ALGORITHMS, SACConfig, config_from_json
@@ -108,7 +108,10 @@ def resume(names: list[str], flags: list[str]) -> int:
         config = config_from_json(algorithm, saved["config"])
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder.config}: {error}") from None
-    return Training.resume(Job(algorithm, saved["env_id"], run, config), folder).finish()
+    training = Training.resume(Job(algorithm, saved["env_id"], run, config), folder)
+    if changes:
+        write_json(folder.config, saved | {"run": saved["run"] | changes})
+    return training.finish()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import gymnasium as gym
 import imageio_ffmpeg
 import pytest
 import record_video
+import torch
 import train_agent
 from command import ROOT, SMALL, assert_error, files, run
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -116,6 +117,7 @@ def test_video_of_mujoco(tmp_path: Path) -> None:
         (["sac", "Pendulum-v1", "--batch-sise", "2"], ["--batch-sise", "--batch-size"]),
         (["sac", "Pendulum-v1", "--hidden-sizes", "0"], ["hidden_sizes"]),
         (["sac", "Pendulum-v1", "--device", "tpu"], ["--device"]),
+        (["sac", "Pendulum-v1", "--buffer-size", "1000000000000"], ["no memory", "buffer-size"]),
         (["sac", "Pendulum-v1", "--resume"], ["--resume"]),
     ],
 )
@@ -124,6 +126,17 @@ def test_bad_training_command(tmp_path: Path, args: list[str], words: list[str])
     flags = [] if "--resume" in args else ["--run-dir", out]
     assert_error(run(train_agent.main, *args, *flags), *words)
     assert not out.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none(finished: Path, tmp_path: Path) -> None:
+    flags = ["--device", "cuda", "--run-dir", tmp_path / "run"]
+    assert_error(run(train_agent.main, "sac", "Pendulum-v1", *flags), "cuda", "--device cpu")
+    folder = tmp_path / "copy"
+    subprocess.run(["cp", "-r", finished, folder], check=True)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    assert_error(run(train_agent.main, "--resume", folder), "cuda")
 
 
 def test_existing_run_directory_is_not_touched(finished: Path) -> None:

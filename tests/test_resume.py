@@ -139,6 +139,14 @@ def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     assert_same_state(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_extended_run_stays_extended(tmp_path: Path) -> None:
+    train("Pendulum-v1", tmp_path / "run", 100)
+    again = run(train_agent.main, "--resume", tmp_path / "run", "--total-steps", 150)
+    assert again.status == 0, again
+    done = run(train_agent.main, "--resume", tmp_path / "run")
+    assert_error(done, "has done its 150 steps")
+
+
 def test_logs_hold_every_step_once(tmp_path: Path) -> None:
     """Rows from after the checkpoint are replaced, not repeated."""
     train("Pendulum-v1", tmp_path / "run", 2_000)

@@ -17,7 +17,7 @@ UPDATES_WORTH_COMPILING = 20_000
 def choose_device(device: str) -> Literal["cpu", "cuda"]:
     """Resolves "auto", "cpu" or "cuda"."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
+        raise UserError("device cuda was asked for, and PyTorch sees none here; use --device cpu")
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return "cuda" if device == "cuda" else "cpu"

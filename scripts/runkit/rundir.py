@@ -20,12 +20,6 @@ class RunDir:
 
     path: Path
 
-    @classmethod
-    def create(cls, path: Path) -> "RunDir":
-        """Makes the directory, which must not exist yet."""
-        path.mkdir(parents=True)
-        return cls(path)
-
     @property
     def config(self) -> Path:
         return self.path / "config.json"

@@ -49,14 +49,7 @@ class Training:
         self.agent = new_agent(job, self.envs)
         if job.run.compile == "yes":
             self.agent.compile()
-        buffer = ReplayBuffer(
-            job.config.buffer_size,
-            self.agent.observation_space.shape[0],
-            self.agent.action_space.shape[0],
-            job.run.seed,
-            self.device,
-        )
-        self.loop = OffPolicyLoop(self.agent, self.envs, buffer)
+        self.loop = OffPolicyLoop(self.agent, self.envs, new_buffer(job, self.agent))
         self.meter = Meter()
         self.last_returns = np.zeros(0)
 
@@ -67,17 +60,18 @@ class Training:
         probe = new_agent(job, make_envs(job.env_id, 1))
         path = new_path(job.run.run_dir, job.algorithm, job.env_id, job.run.seed)
         job = replace(job, run=settle(job, probe))
-        training = cls(job, RunDir.create(path))
-        folder = training.folder
+        training = cls(job, RunDir(path))
+        path.mkdir(parents=True)
         run = {k: v for k, v in asdict(job.run).items() if k not in ("run_dir", "resume")}
         record = {"algorithm": job.algorithm, "env_id": job.env_id, "run": run}
         record |= {"config": asdict(job.config), "machine": machine(), "versions": versions()}
-        write_json(folder.config, record)
+        write_json(training.folder.config, record)
         return training
 
     @classmethod
     def resume(cls, job: Job, folder: RunDir) -> "Training":
         """Goes on from the run's checkpoint, on the same device, threads and compilation."""
+        choose_device(job.run.device)  # a run from a GPU, resumed where there is none
         state = load_state(folder.checkpoint)
         for name in ["algorithm", "env_id"]:
             if state.get(name) != getattr(job, name):
@@ -212,6 +206,16 @@ def new_agent(job: Job, envs: Any) -> SAC:
     agent_type, _ = ALGORITHMS[job.algorithm]
     spaces = envs.single_observation_space, envs.single_action_space
     return agent_type(*spaces, job.config, seed=job.run.seed, device=job.run.device)
+
+
+def new_buffer(job: Job, agent: SAC) -> ReplayBuffer:
+    """An empty replay buffer; raises UserError if there is no memory for it."""
+    n_obs, n_act = agent.observation_space.shape[0], agent.action_space.shape[0]
+    size = job.config.buffer_size
+    try:
+        return ReplayBuffer(size, n_obs, n_act, job.run.seed, agent.device)
+    except RuntimeError as error:
+        raise UserError(f"no memory for a --buffer-size of {size:,}: {error}") from None
 
 
 def settle(job: Job, scratch: SAC) -> RunOptions:
