@@ -34,11 +34,13 @@ class Adam:
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
             self.step += 1
-            bias1, bias2 = 1 - self.BETA1**self.step, 1 - self.BETA2**self.step
+            dtype = self.parameters[0].dtype
+            rate = (self.learning_rate / (1 - self.BETA1**self.step)).to(dtype)
+            unbias = (1 - self.BETA2**self.step).rsqrt().to(dtype)  # of the root of v
             for theta, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
                 m.lerp_(g, 1 - self.BETA1)
                 v.lerp_(g * g, 1 - self.BETA2)
-                theta -= self.learning_rate * (m / bias1) / ((v / bias2).sqrt() + self.EPSILON)
+                theta -= rate * m / (unbias * v.sqrt() + self.EPSILON)
 
     def state_dict(self) -> dict[str, Any]:
         return {"m": self.m, "v": self.v, "step": self.step}

@@ -192,7 +192,6 @@ class SAC:
         batch = batch._replace(
             observations=self._normalize(batch.observations),
             next_observations=self._normalize(batch.next_observations),
-            actions=(batch.actions - self._center) / self._scale,
         )
         noise = self._noise((2, *batch.actions.shape))
         metrics = self._gradient_step(batch, noise).tolist()
@@ -225,7 +224,8 @@ class SAC:
 
     def _critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 5, summed over both critics; also the mean Q as a metric."""
-        q = self._q(self.critics, batch.observations, batch.actions)
+        actions = (batch.actions - self._center) / self._scale
+        q = self._q(self.critics, batch.observations, actions)
         return 0.5 * (q - target).square().mean(-1).sum(), q.mean()
 
     def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,7 +253,10 @@ class SAC:
         update and needs a C++ compiler on a CPU.
         """
         torch._dynamo.config.trace_autograd_ops = True  # backward passes are part of the graph
-        self._gradient_step = torch.compile(self._algorithm_1, fullgraph=True)
+        options: dict[str, Any] | None = (
+            {"cpp_wrapper": True} if self.device.type == "cpu" else None
+        )
+        self._gradient_step = torch.compile(self._algorithm_1, fullgraph=True, options=options)
 
     # -- helpers -----------------------------------------------------------------------------
 
