@@ -87,7 +87,6 @@ class ResumeArguments:
     total_steps: int | None = None  # train to here instead
     checkpoint_every: int | None = None  # environment steps between two checkpoints
     eval_every: int | None = None  # environment steps between two evaluations
-    video: bool | None = None  # render the final policy to videos/final.mp4
 
 
 def resume(names: list[str], flags: list[str]) -> int:
