@@ -11,7 +11,7 @@ import torch
 from runkit.errors import UserError
 
 # torch.compile costs 10-20 s at the start and takes 1-2 ms off an update.
-UPDATES_WORTH_COMPILING = 20_000
+UPDATES_WORTH_COMPILING = 10_000
 
 
 def choose_device(device: str) -> Literal["cpu", "cuda"]:
