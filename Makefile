@@ -4,7 +4,7 @@
 # make .venv   the set-up alone
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-ARGS ?= sac HalfCheetah-v4 --total-steps 50000
+ARGS ?= sac HalfCheetah-v4 --total-steps 70000
 BIN := .venv/bin
 
 .PHONY: train test check .venv

@@ -18,7 +18,7 @@ from runkit.rundir import RunDir, machine, new_path, versions, write_json
 from runkit.signals import StopRequest
 
 from agents import ALGORITHMS, SAC, SACConfig, save
-from agents.evaluation import evaluate
+from agents.evaluation import EVALUATION_SEED, evaluate
 from agents.off_policy import OffPolicyLoop, StepReport
 from agents.replay import Batch, ReplayBuffer
 from agents.state import StateError, load_state, save_state
@@ -189,11 +189,15 @@ class Training:
             self._record()
 
     def _record(self) -> None:
-        """The video is a picture of the result, not the result: without one the run is whole."""
+        """Films the episode whose return was the median of the last evaluation.
+
+        The video is a picture of the result, not the result: without one the run is whole.
+        """
+        median = int(np.argsort(self.last_returns)[len(self.last_returns) // 2])
         file = self.folder.videos / "final.mp4"
         try:
             env = video.make_drawable(self.job.env_id)
-            returns = video.record(self.agent, env, file)
+            returns = video.record(self.agent, env, file, seed=EVALUATION_SEED + median)
             env.close()
         except (video.RenderError, UserError, OSError) as error:
             print(f"video:          none ({gl.explain(error)})")
