@@ -244,7 +244,7 @@ class SAC:
         if not self.learn_temperature:
             return temperature, torch.zeros_like(temperature)
         excess = (log_prob.detach() + self.target_entropy).mean()
-        return temperature.detach(), -self.log_temperature * excess
+        return temperature, -self.log_temperature * excess
 
     def compile(self) -> None:
         """Has torch.compile make one graph of algorithm 1, backward passes and Adam included.
