@@ -99,8 +99,12 @@ class SAC:
 
     algorithm = "sac"
     metric_names: tuple[str, ...] = (
-        *("critic_loss", "q_value", "actor_loss"),
-        *("temperature_loss", "entropy", "temperature"),
+        "critic_loss",
+        "q_value",
+        "actor_loss",
+        "temperature_loss",
+        "entropy",
+        "temperature",
     )
 
     def __init__(
@@ -165,7 +169,7 @@ class SAC:
         return self._to_environment(mean.tanh())
 
     def random_actions(self, n: int) -> np.ndarray:
-        """N uniform actions [n, A] in the environment's units: what fills the buffer at first."""
+        """Uniform actions [n, A] in the environment's units: what fills the buffer at first."""
         shape = (n, *self.action_space.shape)
         uniform = torch.rand(shape, generator=self.generator, device=self.device)
         return self._to_environment(2 * uniform - 1)

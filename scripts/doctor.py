@@ -27,6 +27,7 @@ from runkit.arguments import parse
 from runkit.devices import choose_compile, measure_threads
 from runkit.environments import make_envs
 from runkit.errors import UserError, run_main
+from runkit.rundir import machine
 from runkit.training import random_batch
 
 from agents import SAC
@@ -46,7 +47,7 @@ def main(args: list[str]) -> int:
     gl.set_up()
     table = Table("what", "found", title="Firsthand doctor", title_justify="left")
     table.add_row("checkout", str(ROOT))
-    table.add_row("machine", f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores usable")
+    table.add_row("machine", machine())
     table.add_row("python", platform.python_version())
     for name in PACKAGES:
         table.add_row(name, _version(name))
@@ -62,8 +63,7 @@ def main(args: list[str]) -> int:
     table.add_row("H.264 video", _attempt(_video))
     for line in _threads():
         table.add_row("SAC updates", line)
-    console = Console()
-    console.print(table)
+    Console().print(table)
     return 0
 
 

@@ -54,6 +54,17 @@ def assert_same_state(one: Path, other: Path) -> None:
         assert same, path
 
 
+def assert_resumes_like_a_whole_run(
+    folder: Path, steps: int, env_id: str = "Pendulum-v1", *flags: object
+) -> None:
+    """Resumes ``folder`` up to ``steps``, and compares it with a run that was never stopped."""
+    again = run(train_agent.main, "--resume", folder, "--total-steps", steps)
+    assert again.status == 0, again
+    whole = folder.with_name("whole")
+    train(env_id, whole, steps, *flags)
+    assert_same_state(whole, folder)
+
+
 @pytest.mark.parametrize(
     ("env_id", "n_envs", "flags"),
     [
@@ -67,11 +78,8 @@ def test_resumed_run_is_bit_identical(
     tmp_path: Path, env_id: str, n_envs: int, flags: list[object]
 ) -> None:
     flags = [*flags, "--n-envs", n_envs]
-    train(env_id, tmp_path / "whole", 450, *flags)
     train(env_id, tmp_path / "parts", 230, *flags)  # in the middle of episodes
-    again = run(train_agent.main, "--resume", tmp_path / "parts", "--total-steps", 450)
-    assert again.status == 0, again
-    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+    assert_resumes_like_a_whole_run(tmp_path / "parts", 450, env_id, *flags)
 
 
 def test_another_seed_differs(tmp_path: Path) -> None:
@@ -117,11 +125,7 @@ def test_signal_saves_and_resumes(tmp_path: Path, number: int, status: int) -> N
     stopped_at = load_state(tmp_path / "stopped/checkpoint")["loop"]["steps"]
     assert 400 <= stopped_at < 5_000
 
-    end = stopped_at + 150
-    again = run(train_agent.main, "--resume", tmp_path / "stopped", "--total-steps", end)
-    assert again.status == 0, again
-    train("Pendulum-v1", tmp_path / "whole", end)
-    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+    assert_resumes_like_a_whole_run(tmp_path / "stopped", stopped_at + 150)
 
 
 def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
@@ -132,11 +136,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     saved_at = load_state(tmp_path / "killed/checkpoint")["loop"]["steps"]
     assert saved_at >= 400
 
-    end = saved_at + 100
-    again = run(train_agent.main, "--resume", tmp_path / "killed", "--total-steps", end)
-    assert again.status == 0, again
-    train("Pendulum-v1", tmp_path / "whole", end)
-    assert_same_state(tmp_path / "whole", tmp_path / "killed")
+    assert_resumes_like_a_whole_run(tmp_path / "killed", saved_at + 100)
 
 
 def test_extended_run_stays_extended(tmp_path: Path) -> None:
