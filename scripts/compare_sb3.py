@@ -26,6 +26,7 @@ import tyro
 
 from runkit import ROOT, plots
 from runkit.arguments import parse
+from runkit.devices import thread_counts
 from runkit.environments import make_env, make_envs
 from runkit.errors import UserError, run_main
 from runkit.rundir import machine, versions, write_json
@@ -163,13 +164,10 @@ def speed(args: list[str]) -> int:
     arms = {"firsthand": sys.executable, "stable_baselines3": sys.executable}
     if arguments.sbx_python:
         arms["sbx"] = str(arguments.sbx_python)
-    cores = len(os.sched_getaffinity(0))
-    counts = [n for n in (1, 2, 4, 8) if n <= cores]
     runs: list[dict[str, Any]] = []
     for round_ in range(arguments.rounds):
         for arm, python in arms.items():
-            # JAX has no thread setting: pinning to n cores is what limits it (and it alone).
-            for threads in counts:
+            for threads in thread_counts():
                 result = _measure(python, arm, arguments, threads)
                 runs.append({"round": round_, "arm": arm, "threads": threads, **result})
                 rate = result["steps_per_second"]
@@ -192,9 +190,9 @@ def speed(args: list[str]) -> int:
 def _measure(python: str, arm: str, arguments: SpeedArguments, threads: int) -> dict[str, Any]:
     command = [python, str(ROOT / "scripts/runkit/speed_worker.py"), arm, arguments.env_id]
     command += [str(threads), str(arguments.steps)]
-    pin = (
-        os.sched_getaffinity(0) if arm != "sbx" else set(sorted(os.sched_getaffinity(0))[:threads])
-    )
+    # JAX has no thread setting: pinning to n cores is what limits it (and it alone).
+    cores = sorted(os.sched_getaffinity(0))
+    pin = cores[:threads] if arm == "sbx" else cores
     done = subprocess.run(
         command,
         capture_output=True,

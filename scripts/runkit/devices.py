@@ -40,8 +40,13 @@ def choose_threads(threads: int | str, update: Callable[[], Any]) -> tuple[int, 
 
 def measure_threads(update: Callable[[], Any]) -> dict[int, float]:
     """Calls of ``update`` a second by thread count: 1, 2, 4, … up to the usable cores."""
+    return {n: _rate(update, n) for n in thread_counts()}
+
+
+def thread_counts() -> list[int]:
+    """The thread counts worth trying on this machine."""
     usable = len(os.sched_getaffinity(0))
-    return {n: _rate(update, n) for n in (1, 2, 4, 8, 16) if n <= usable}
+    return [n for n in (1, 2, 4, 8, 16) if n <= usable]
 
 
 def _rate(update: Callable[[], Any], threads: int, seconds: float = 0.4) -> float:
