@@ -14,11 +14,12 @@ class Preset:
     overrides: dict[str, Any] = field(default_factory=dict)
 
 
-_ZOO = "rl-baselines3-zoo, hyperparams/sac.yml"
+_ZOO = "rl-baselines3-zoo, hyperparams"
 _MUJOCO = {"learning_starts": 10_000}
 
 # (algorithm, full-match pattern of the environment id, preset); the first match wins.
 _PRESETS: list[tuple[str, str, Preset]] = [
+    ("ddpg", r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]", Preset(1_000_000, _ZOO, _MUJOCO)),
     ("sac", r"Pendulum-v1", Preset(20_000, _ZOO, {"learning_rate": 1e-3})),
     ("sac", r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]", Preset(1_000_000, _ZOO, _MUJOCO)),
     ("sac", r"Humanoid-v[345]", Preset(2_000_000, _ZOO, _MUJOCO)),

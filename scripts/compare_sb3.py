@@ -1,6 +1,6 @@
 """Our SAC beside Stable-Baselines3's: learning curves from both arms, and speed.
 
-    python scripts/compare_sb3.py train HalfCheetah-v4 --seed 0 --out results/…/sb3-seed0
+    python scripts/compare_sb3.py train sac HalfCheetah-v4 --seed 0 --out results/…/sb3-seed0
     python scripts/compare_sb3.py curves results/sac-halfcheetah-100k
     python scripts/compare_sb3.py speed HalfCheetah-v4 --out results/sac-speed/speed.json
 
@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -29,6 +29,7 @@ from runkit.arguments import parse
 from runkit.devices import thread_counts
 from runkit.environments import make_env, make_envs
 from runkit.errors import UserError, run_main
+from runkit.peer import sb3_agent
 from runkit.rundir import machine, versions, write_json
 
 from agents.evaluation import evaluate
@@ -39,8 +40,9 @@ EVAL_EVERY, EVAL_EPISODES = 5_000, 10
 
 @dataclass(frozen=True)
 class TrainArguments:
-    """One seed of Stable-Baselines3's SAC, with our preset's hyperparameters."""
+    """One seed of a Stable-Baselines3 agent, with our preset's hyperparameters."""
 
+    algorithm: tyro.conf.Positional[Literal["sac", "ddpg"]]  # which
     env_id: tyro.conf.Positional[str]  # Gymnasium id
     out: Path  # folder for eval.csv and run.json; must not exist
     total_steps: int = 100_000  # environment steps
@@ -71,28 +73,22 @@ def main(args: list[str]) -> int:
         if {"-h", "--help"} & set(args):
             print(__doc__)
             return 0
-        raise UserError(f"give one of {', '.join(commands)}: compare_sb3.py train HalfCheetah-v4")
+        raise UserError(f"give one of {', '.join(commands)}: compare_sb3.py train sac HalfCheetah-v4")
     return commands[args[0]](args[1:])
 
 
 def train(args: list[str]) -> int:
     import torch
-    from stable_baselines3 import SAC
     from stable_baselines3.common.callbacks import BaseCallback
 
     arguments = parse(TrainArguments, args, "compare_sb3.py train", __doc__)
     if arguments.out.exists():
         raise UserError(f"{arguments.out} exists already")
     torch.set_num_threads(1)
-    hyperparameters = find_preset("sac", arguments.env_id).overrides
+    hyperparameters = find_preset(arguments.algorithm, arguments.env_id).overrides
     envs = make_envs(arguments.env_id, EVAL_EPISODES)
-    model = SAC(
-        "MlpPolicy",
-        make_env(arguments.env_id),
-        seed=arguments.seed,
-        device="cpu",
-        **hyperparameters,
-    )
+    env = make_env(arguments.env_id)
+    model = sb3_agent(arguments.algorithm, env, hyperparameters, arguments.seed)
     arguments.out.mkdir(parents=True)
     stream = open(arguments.out / "eval.csv", "w", newline="")  # noqa: SIM115 - until the end
     writer = csv.writer(stream)
@@ -126,7 +122,7 @@ def train(args: list[str]) -> int:
     stream.close()
     record = {
         "arm": "stable_baselines3",
-        "algorithm": "sac",
+        "algorithm": arguments.algorithm,
         "env_id": arguments.env_id,
         "seed": arguments.seed,
         "total_steps": arguments.total_steps,
