@@ -4,15 +4,22 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from agents.agent import Agent
+from agents.dqn import DQN, DQNConfig
+from agents.failures import TrainingFailure
 from agents.sac import SAC, SACConfig
 from agents.spaces import UnsupportedSpaceError, space_from_json, space_to_json
 from agents.state import StateError, load_state, save_state
 
 __all__ = [
     "ALGORITHMS",
+    "DQN",
     "SAC",
+    "Agent",
+    "DQNConfig",
     "SACConfig",
     "StateError",
+    "TrainingFailure",
     "UnsupportedSpaceError",
     "config_from_json",
     "load",
@@ -20,10 +27,10 @@ __all__ = [
 ]
 
 # Name on the command line -> (agent, its config).
-ALGORITHMS = {"sac": (SAC, SACConfig)}
+ALGORITHMS: dict[str, tuple[Any, Any]] = {"dqn": (DQN, DQNConfig), "sac": (SAC, SACConfig)}
 
 
-def save(agent: SAC, folder: Path) -> None:
+def save(agent: Agent, folder: Path) -> None:
     """Writes an agent (weights, config, spaces) to ``folder``; ``load`` reads it back."""
     save_state(
         folder,
@@ -37,7 +44,7 @@ def save(agent: SAC, folder: Path) -> None:
     )
 
 
-def load(path: str | Path, device: str = "cpu") -> SAC:
+def load(path: str | Path, device: str = "cpu") -> Agent:
     """Rebuilds the agent that a run directory (or its ``policy`` folder) holds.
 
     Executes nothing from the files. Raises StateError if they are missing or damaged.
@@ -47,7 +54,7 @@ def load(path: str | Path, device: str = "cpu") -> SAC:
     state = load_state(folder)
     try:
         agent_type, _ = ALGORITHMS[state["algorithm"]]
-        agent = agent_type(
+        agent: Agent = agent_type(
             space_from_json(state["observation_space"]),
             space_from_json(state["action_space"]),
             config_from_json(state["algorithm"], state["config"]),
@@ -59,7 +66,7 @@ def load(path: str | Path, device: str = "cpu") -> SAC:
     return agent
 
 
-def config_from_json(algorithm: str, values: dict[str, Any]) -> SACConfig:
+def config_from_json(algorithm: str, values: dict[str, Any]) -> Any:
     """The config of ``algorithm`` from plain data; unknown or missing fields raise ValueError."""
     _, config_type = ALGORITHMS[algorithm]
     names = {f.name for f in fields(config_type)}

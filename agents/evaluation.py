@@ -1,6 +1,6 @@
 """Deterministic evaluation on held-out seeds: the one protocol behind every number we print."""
 
-from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -10,16 +10,26 @@ from gymnasium.vector import VectorEnv
 EVALUATION_SEED = 10_000
 
 
-def evaluate(
-    act: Callable[[np.ndarray], np.ndarray], envs: VectorEnv, seed: int = EVALUATION_SEED
-) -> np.ndarray:
+class Predict(Protocol):
+    """Observations, recurrent state and which episodes begin -> actions and the next state."""
+
+    def __call__(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]: ...
+
+
+def evaluate(predict: Predict, envs: VectorEnv, seed: int = EVALUATION_SEED) -> np.ndarray:
     """Plays one episode in each sub-environment and returns the undiscounted returns.
 
     Args:
-        act: maps observations [n_envs, ...] to actions [n_envs, ...]; deterministic.
+        predict: an agent's ``predict``, ours or Stable-Baselines3's.
         envs: sub-environment i is reset with seed + i, so the episodes do not depend on what was
             played before. A sub-environment that is done keeps stepping (so that the batch that
-            ``act`` sees never changes shape) and is ignored.
+            ``predict`` sees never changes shape) and is ignored.
         seed: seed of the first episode.
 
     Returns:
@@ -28,9 +38,12 @@ def evaluate(
     """
     returns = np.zeros(envs.num_envs)
     running = np.ones(envs.num_envs, dtype=bool)
+    state, first = None, np.ones(envs.num_envs, dtype=bool)
     observations, _ = envs.reset(seed=seed)
     while running.any():
-        observations, rewards, terminated, truncated, _ = envs.step(act(observations))
+        actions, state = predict(observations, state, first, deterministic=True)
+        observations, rewards, terminated, truncated, _ = envs.step(actions)
         returns += np.where(running, rewards, 0.0)
-        running &= ~(terminated | truncated)
+        first = terminated | truncated
+        running &= ~first
     return returns

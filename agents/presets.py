@@ -1,8 +1,10 @@
 """Hyperparameters per (algorithm, environment), each with its source."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from agents.dqn import DQNConfig
 
 
 @dataclass(frozen=True)
@@ -12,18 +14,86 @@ class Preset:
     total_steps: int
     source: str
     overrides: dict[str, Any] = field(default_factory=dict)
+    n_envs: int = 1
 
 
 _ZOO = "rl-baselines3-zoo, hyperparams"
 _MUJOCO = {"learning_starts": 10_000}
+_ATARI = r"(ALE/\w+-v5|\w+NoFrameskip-v4)"
 
 # (algorithm, full-match pattern of the environment id, preset); the first match wins.
 _PRESETS: list[tuple[str, str, Preset]] = [
-    ("ddpg", r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]", Preset(1_000_000, _ZOO, _MUJOCO)),
+    (
+        "dqn",
+        r"CartPole-v[01]",
+        Preset(
+            50_000,
+            f"{_ZOO}, as of its benchmark",
+            {
+                "learning_rate": 2.3e-3,
+                "batch_size": 64,
+                "buffer_size": 100_000,
+                "learning_starts": 1_000,
+                "target_update_interval": 10,
+                "train_freq": 256,
+                "gradient_steps": 128,
+                "exploration_steps": 8_000,
+                "final_epsilon": 0.04,
+                "hidden_sizes": (256, 256),
+            },
+        ),
+    ),
+    (
+        "dqn",
+        r"LunarLander-v[23]",
+        Preset(
+            100_000,
+            f"{_ZOO}, as of its benchmark",
+            {
+                "learning_rate": 6.3e-4,
+                "batch_size": 128,
+                "buffer_size": 50_000,
+                "learning_starts": 0,
+                "target_update_interval": 250,
+                "train_freq": 4,
+                "gradient_steps": -1,
+                "exploration_steps": 12_000,
+                "final_epsilon": 0.1,
+                "hidden_sizes": (256, 256),
+            },
+        ),
+    ),
+    (
+        "dqn",
+        _ATARI,
+        Preset(
+            50_000_000,
+            "Mnih et al. 2015, extended data table 1",
+            {k: v for k, v in asdict(DQNConfig.paper()).items() if v != asdict(DQNConfig())[k]},
+        ),
+    ),
     ("sac", r"Pendulum-v1", Preset(20_000, _ZOO, {"learning_rate": 1e-3})),
     ("sac", r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]", Preset(1_000_000, _ZOO, _MUJOCO)),
     ("sac", r"Humanoid-v[345]", Preset(2_000_000, _ZOO, _MUJOCO)),
     ("sac", r"Swimmer-v[345]", Preset(1_000_000, _ZOO, _MUJOCO | {"gamma": 0.9999})),
+    (
+        "sac",
+        r"HalfCheetahBulletEnv-v0",
+        Preset(
+            1_000_000,
+            f"{_ZOO}, without its state-dependent exploration",
+            {
+                "learning_rate": 7.3e-4,
+                "buffer_size": 300_000,
+                "gamma": 0.98,
+                "tau": 0.02,
+                "train_freq": 8,
+                "gradient_steps": 8,
+                "learning_starts": 10_000,
+                "hidden_sizes": (400, 300),
+            },
+        ),
+    ),
 ]
 
 _NO_PRESET = Preset(100_000, "no preset for this environment: the algorithm's defaults")

@@ -4,7 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium import Space
 from torch import Tensor
+
+from agents.frames import FrameRing
+from agents.observations import NUMBERS, Features, ObservationLayout, Observations
 
 
 class Batch(NamedTuple):
@@ -12,10 +16,10 @@ class Batch(NamedTuple):
     so its last transition bootstraps from ``next_observations`` like any other.
     """
 
-    observations: Tensor  # [B, O] float32
-    actions: Tensor  # [B, A] float32, in the environment's units
+    observations: Features  # numbers [B, O] float32, or a dict with pictures uint8 [B, C, H, W]
+    actions: Tensor  # [B, A] float32, in the environment's units; a Discrete one is a number
     rewards: Tensor  # [B] float32
-    next_observations: Tensor  # [B, O] float32, the true successor, never a reset observation
+    next_observations: Features  # the true successors, never reset observations
     terminated: Tensor  # [B] float32, 0 or 1
     truncated: Tensor  # [B] float32, 0 or 1
 
@@ -23,71 +27,113 @@ class Batch(NamedTuple):
 class ReplayBuffer:
     """A ring of the last ``capacity`` transitions.
 
-    One transition is one row of one preallocated float32 table, so that a batch is a single
-    gather and touches each row's memory once. Memory is claimed by the operating system only as
-    rows are first written.
+    All numbers of a transition are one row of one preallocated float32 table, so that a batch is a
+    single gather and touches each row's memory once. Pictures are kept by a FrameRing each, which
+    stores every frame once. Memory is claimed by the operating system only as it is first written.
+
+    Args:
+        capacity: transitions kept; a few fewer if most episodes are shorter than 32 steps and
+            there are pictures (see FrameRing).
+        observation_space, action_space: of one environment.
+        seed: of sampling.
+        device: of the numbers and of batches; pictures are kept in main memory.
+        n_envs: sub-environments that transitions come from.
+
     """
 
     def __init__(
         self,
         capacity: int,
-        observation_size: int,
-        action_size: int,
+        observation_space: Space[Any],
+        action_space: Space[Any],
         seed: int,
         device: str | torch.device = "cpu",
+        n_envs: int = 1,
     ) -> None:
-        self.capacity = capacity
-        self._widths = [observation_size, action_size, 1, observation_size, 1, 1]
+        self.capacity, self.device = capacity, torch.device(device)
+        self.layout = ObservationLayout(observation_space)
+        n_obs, n_act = self.layout.size, int(np.prod(action_space.shape or ()))
+        self._widths = [n_obs, n_act, 1, n_obs, 1, 1]
         self.rows = torch.zeros(capacity, sum(self._widths), device=device)
+        self.pictures = {
+            name: FrameRing(capacity, picture, n_envs)
+            for name, picture in self.layout.pictures.items()
+        }
         self.position = 0  # next row to write
-        self.size = 0  # rows written so far, at most capacity
+        self.filled = 0  # rows ever written
+        self.size = 0  # transitions that can be sampled: the last ones before ``position``
         self.rng = np.random.default_rng(seed)
 
     def add(
         self,
-        observations: np.ndarray,
+        observations: Observations,
         actions: np.ndarray,
         rewards: np.ndarray,
-        next_observations: np.ndarray,
+        next_observations: Observations,
         terminated: np.ndarray,
         truncated: np.ndarray,
+        envs: np.ndarray | None = None,
     ) -> None:
-        """Stores k transitions, shapes [k, O], [k, A], [k], [k, O], [k], [k]."""
-        columns = [observations, actions, rewards, next_observations, terminated, truncated]
+        """Stores k transitions, all arrays [k, ...], of k different sub-environments ``envs``.
+
+        Without ``envs`` these are the first k.
+        """
         k = len(rewards)
         if k == 0:
             return
+        numbers, next_numbers = map(self.layout.numbers, (observations, next_observations))
+        columns = [numbers, actions, rewards, next_numbers, terminated, truncated]
         new = np.concatenate([np.asarray(c, np.float32).reshape(k, -1) for c in columns], axis=1)
         where = (self.position + np.arange(k)) % self.capacity
         last = slice(-self.capacity, None)  # an older one would be overwritten at once
-        self.rows[torch.from_numpy(where[last])] = torch.from_numpy(new[last]).to(self.rows.device)
+        self.rows[torch.from_numpy(where[last])] = torch.from_numpy(new[last]).to(self.device)
         self.position = (self.position + k) % self.capacity
+        self.filled = min(self.filled + k, self.capacity)
         self.size = min(self.size + k, self.capacity)
+        for name, ring in self.pictures.items():
+            before, after = (self.layout.frames(o, name) for o in (observations, next_observations))
+            ring.add(where, before, after, terminated | truncated, envs)
+            while not ring.whole((self.position - self.size) % self.capacity):
+                self.size -= 1
 
     def sample(self, batch_size: int) -> Batch:
         """Draws ``batch_size`` transitions uniformly, with replacement."""
-        indices = torch.from_numpy(self.rng.integers(self.size, size=batch_size))
-        rows = self.rows[indices.to(self.rows.device)]
+        oldest = self.position - self.size
+        return self.gather((oldest + self.rng.integers(self.size, size=batch_size)) % self.capacity)
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        """The transitions at these rows of the table."""
+        rows = self.rows[torch.from_numpy(indices).to(self.device)]
         obs, actions, rewards, next_obs, terminated, truncated = rows.split(self._widths, dim=1)
-        return Batch(obs, actions, rewards[:, 0], next_obs, terminated[:, 0], truncated[:, 0])
+        before: Features = obs
+        after: Features = next_obs
+        if self.pictures:
+            before, after = {NUMBERS: obs}, {NUMBERS: next_obs}
+            for name, ring in self.pictures.items():
+                before[name], after[name] = ring.gather(indices, self.device)
+        return Batch(before, actions, rewards[:, 0], after, terminated[:, 0], truncated[:, 0])
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "rows": self.rows[: self.size],
+            "rows": self.rows[: self.filled],
             "position": self.position,
+            "size": self.size,
             "rng": self.rng.bit_generator.state,
+            "pictures": [ring.state_dict(self.filled) for ring in self.pictures.values()],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        rows, position = state["rows"], int(state["position"])
-        size, width = rows.shape
-        full = size == self.capacity
-        at_the_end = position == size and size < self.capacity  # not yet a ring
-        if width != self.rows.shape[1] or not (at_the_end or (full and 0 <= position < size)):
+        rows, position, size = state["rows"], int(state["position"]), int(state["size"])
+        filled, width = rows.shape
+        full = filled == self.capacity and 0 <= position < filled
+        at_the_end = position == filled < self.capacity  # not yet a ring
+        if width != self.rows.shape[1] or not (full or at_the_end) or not 0 <= size <= filled:
             raise ValueError(
-                f"replay of {size} x {width} values at {position} does not fit "
+                f"replay of {filled} x {width} values at {position} does not fit "
                 f"{self.capacity} x {self.rows.shape[1]}"
             )
-        self.rows[:size] = rows
-        self.position, self.size = position, size
+        self.rows[:filled] = rows
+        self.position, self.size, self.filled = position, size, filled
         self.rng.bit_generator.state = state["rng"]
+        for mine, saved in zip(self.pictures.values(), state["pictures"], strict=True):
+            mine.load_state_dict(saved)

@@ -18,7 +18,6 @@ Deviations from the paper, all of them today's practice (and Stable-Baselines3's
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,12 +26,14 @@ import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
+from agents.agent import Agent
 from agents.config import check
+from agents.encoders import Encoder
 from agents.networks import MLP, EnsembleMLP, polyak_update
-from agents.normalizer import RunningNormalizer
+from agents.observations import Features, ObservationLayout, Observations
 from agents.optimizer import Adam
 from agents.replay import Batch
-from agents.spaces import bounded_actions, vector_observations
+from agents.spaces import ActionScale, bounded_actions
 
 
 @dataclass(frozen=True)
@@ -52,26 +53,47 @@ class SACConfig:
     train_freq: int = 1  # environment steps between two training phases (algorithm 1)
     gradient_steps: int = -1  # updates a phase; -1: one for each environment step (algorithm 1)
     normalize_observations: bool = False  # by running mean and variance (not in the paper)
+    encoder: str = "nature_cnn"  # backbone of actor and critics for pictures (not in the paper)
 
     def __post_init__(self) -> None:
         positive = ["learning_rate", "batch_size", "initial_temperature", "buffer_size"]
-        check(self, positive=[*positive, "train_freq"], fractions=["gamma", "tau"])
+        check(
+            self,
+            positive=[*positive, "train_freq"],
+            fractions=["gamma", "tau"],
+            not_negative=["learning_starts"],
+        )
         if self.temperature != "auto" and not self.temperature >= 0:
             raise ValueError(f"temperature must be auto or at least 0, not {self.temperature}")
 
 
 class GaussianActor(nn.Module):
-    """Observations [B, O] -> mean and log standard deviation of u, each [B, A]."""
+    """Observations -> mean and log standard deviation of u, each [B, A]."""
 
     LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # the authors' code; keeps sigma in float32's range
 
-    def __init__(self, observation_size: int, action_size: int, hidden: tuple[int, ...]) -> None:
+    def __init__(self, layout: ObservationLayout, action_size: int, config: SACConfig) -> None:
         super().__init__()
-        self.net = MLP([observation_size, *hidden, 2 * action_size])
+        self.encoder = Encoder(layout, config.encoder)
+        self.net = MLP([self.encoder.size, *config.hidden_sizes, 2 * action_size])
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.net(observations).chunk(2, dim=-1)
+    def forward(self, observations: Features) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.net(self.encoder(observations)).chunk(2, dim=-1)
         return mean, log_std.clamp(self.LOG_STD_MIN, self.LOG_STD_MAX)
+
+
+class TwinCritics(nn.Module):
+    """Observations, actions [B, A] in [-1, 1] -> Q of both critics, [2, B]."""
+
+    def __init__(self, layout: ObservationLayout, action_size: int, config: SACConfig) -> None:
+        super().__init__()
+        self.encoder = Encoder(layout, config.encoder)
+        self.net = EnsembleMLP(2, [self.encoder.size + action_size, *config.hidden_sizes, 1])
+
+    def forward(self, observations: Features, actions: Tensor) -> Tensor:
+        x = torch.cat([self.encoder(observations), actions], dim=-1)
+        values: Tensor = self.net(x).squeeze(-1)
+        return values
 
 
 def squashed_gaussian(gaussian: tuple[Tensor, Tensor], noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,11 +108,11 @@ def squashed_gaussian(gaussian: tuple[Tensor, Tensor], noise: Tensor) -> tuple[T
     return u.tanh(), (log_normal - log_det).sum(-1)
 
 
-class SAC:
+class SAC(Agent):
     """The agent: ``act``, ``update``, and a state that can be saved.
 
     Args:
-        observation_space: 1-D Box.
+        observation_space: see Agent.
         action_space: 1-D Box with finite bounds; anything else is an UnsupportedSpaceError.
         config: hyperparameters.
         seed: of the initial weights and of all noise.
@@ -98,7 +120,7 @@ class SAC:
     """
 
     algorithm = "sac"
-    metric_names: tuple[str, ...] = (
+    metric_names = (
         "critic_loss",
         "q_value",
         "actor_loss",
@@ -106,6 +128,7 @@ class SAC:
         "entropy",
         "temperature",
     )
+    stateful = ("actor", "critics", "target_critics", "critic_optimizer", "policy_optimizer")
 
     def __init__(
         self,
@@ -116,17 +139,17 @@ class SAC:
         device: str | torch.device = "cpu",
     ) -> None:
         self.config = config = config or SACConfig()
-        self.observation_space = vector_observations(observation_space, "SAC")
+        super().__init__(observation_space, config, seed, device)
         self.action_space = bounded_actions(action_space, "SAC")
-        self.device = torch.device(device)
-        n_obs, n_act = self.observation_space.shape[0], self.action_space.shape[0]
+        self.scale = ActionScale(self.action_space, self.device)
+        n_act = self.action_space.shape[0]
 
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.actor = GaussianActor(n_obs, n_act, config.hidden_sizes).to(self.device)
-            sizes = [n_obs + n_act, *config.hidden_sizes, 1]
-            self.critics = EnsembleMLP(2, sizes).to(self.device)  # twins, against overestimation
-            self.target_critics = EnsembleMLP(2, sizes).to(self.device)
+            self.actor = GaussianActor(self.layout, n_act, config).to(self.device)
+            # Twins, against overestimation.
+            self.critics = TwinCritics(self.layout, n_act, config).to(self.device)
+            self.target_critics = TwinCritics(self.layout, n_act, config).to(self.device)
         self.target_critics.load_state_dict(self.critics.state_dict())
         self.target_critics.requires_grad_(False)
 
@@ -144,66 +167,43 @@ class SAC:
         policy_parameters += [self.log_temperature] if self.learn_temperature else []
         self.critic_optimizer = Adam(self.critics.parameters(), config.learning_rate)
         self.policy_optimizer = Adam(policy_parameters, config.learning_rate)
-        self.normalizer = (
-            RunningNormalizer(n_obs, device=self.device) if config.normalize_observations else None
-        )
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.updates = 0
-        low = torch.tensor(self.action_space.low, dtype=torch.float32, device=self.device)
-        high = torch.tensor(self.action_space.high, dtype=torch.float32, device=self.device)
-        self._center, self._scale = (high + low) / 2, (high - low) / 2
-        self._gradient_step: Callable[[Batch, Tensor], Tensor] = self._algorithm_1
 
     # -- acting ------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """Observations [O] or [n, O] -> actions [A] or [n, A] in the environment's units.
+    def act(self, observations: Observations, deterministic: bool = False) -> np.ndarray:
+        """One observation or n -> actions [A] or [n, A] in the environment's units.
 
         Deterministic means tanh(mean), the mode of u squashed.
         """
-        x = torch.as_tensor(np.asarray(observations, np.float32), device=self.device)
-        mean, log_std = self.actor(self._normalize(x))
+        features, single = self.features(observations)
+        mean, log_std = self.actor(features)
         if not deterministic:
             mean = mean + log_std.exp() * self._noise(mean.shape)
-        return self._to_environment(mean.tanh())
+        actions = self.scale.to_environment(mean.tanh())
+        return actions[0] if single else actions
 
     def random_actions(self, n: int) -> np.ndarray:
         """Uniform actions [n, A] in the environment's units: what fills the buffer at first."""
         shape = (n, *self.action_space.shape)
         uniform = torch.rand(shape, generator=self.generator, device=self.device)
-        return self._to_environment(2 * uniform - 1)
-
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Stable-Baselines3's signature of ``act``, so that its ``evaluate_policy`` runs us."""
-        return self.act(observation, deterministic), state
-
-    def observe(self, observations: np.ndarray) -> None:
-        """Feeds observations [n, O] that training has met to the normalizer, if there is one."""
-        if self.normalizer is not None:
-            self.normalizer.update(observations)
+        return self.scale.to_environment(2 * uniform - 1)
 
     # -- learning ----------------------------------------------------------------------------
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step of algorithm 1; returns ``metric_names`` with their values."""
         batch = batch._replace(
-            observations=self._normalize(batch.observations),
-            next_observations=self._normalize(batch.next_observations),
+            observations=self.normalize(batch.observations),
+            next_observations=self.normalize(batch.next_observations),
         )
         noise = self._noise((2, *batch.actions.shape))
         metrics = self._gradient_step(batch, noise).tolist()
         self.updates += 1
         return dict(zip(self.metric_names, metrics, strict=True))
 
-    def _algorithm_1(self, batch: Batch, noise: Tensor) -> Tensor:
-        """Critics, then actor and temperature, then target critics. noise [2, B, A]."""
+    def _gradient_step(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Algorithm 1: critics, actor and temperature, target critics. noise [2, B, A]."""
         with torch.no_grad():
             target = self._critic_target(batch, noise[0])
         critic_loss, q_value = self._critic_loss(batch, target)
@@ -222,20 +222,19 @@ class SAC:
         """r + gamma V(s') [B], eq. 2-3, with the smaller target critic; V = 0 after termination."""
         next_obs = batch.next_observations
         next_actions, log_prob = squashed_gaussian(self.actor(next_obs), noise)
-        q = self._q(self.target_critics, next_obs, next_actions).amin(0)
+        q = self.target_critics(next_obs, next_actions).amin(0)
         soft_value = q - self.log_temperature.exp() * log_prob
         return batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value
 
     def _critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 5, summed over both critics; also the mean Q as a metric."""
-        actions = (batch.actions - self._center) / self._scale
-        q = self._q(self.critics, batch.observations, actions)
+        q = self.critics(batch.observations, self.scale.to_unit(batch.actions))
         return 0.5 * (q - target).square().mean(-1).sum(), q.mean()
 
-    def _actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _actor_loss(self, obs: Features, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 7-9: the noise passes through the action into the smaller critic; also log pi [B]."""
         actions, log_prob = squashed_gaussian(self.actor(obs), noise)
-        q = self._q(self.critics, obs, actions).amin(0)
+        q = self.critics(obs, actions).amin(0)
         alpha = self.log_temperature.detach().exp()
         return (alpha * log_prob - q).mean(), log_prob
 
@@ -250,63 +249,15 @@ class SAC:
         excess = (log_prob.detach() + self.target_entropy).mean()
         return temperature, -self.log_temperature * excess
 
-    def compile(self) -> None:
-        """Has torch.compile make one graph of algorithm 1, backward passes and Adam included.
-
-        The equations are the same, in fewer and fused kernels. It takes 10-20 s at the first
-        update and needs a C++ compiler on a CPU.
-        """
-        torch._dynamo.config.trace_autograd_ops = True  # backward passes are part of the graph
-        options: dict[str, Any] | None = (
-            {"cpp_wrapper": True} if self.device.type == "cpu" else None
-        )
-        self._gradient_step = torch.compile(self._algorithm_1, fullgraph=True, options=options)
-
-    # -- helpers -----------------------------------------------------------------------------
-
-    def _q(self, critics: nn.Module, obs: Tensor, actions: Tensor) -> Tensor:
-        """Both critics' values [2, B] of actions in [-1, 1]."""
-        values: Tensor = critics(torch.cat([obs, actions], dim=-1)).squeeze(-1)
-        return values
-
     def _noise(self, shape: tuple[int, ...]) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)
-
-    def _normalize(self, observations: Tensor) -> Tensor:
-        return observations if self.normalizer is None else self.normalizer(observations)
-
-    def _to_environment(self, squashed: Tensor) -> np.ndarray:
-        """Actions in [-1, 1] -> the environment's bounds, which rounding must not leave."""
-        actions = (self._center + self._scale * squashed).cpu().numpy()
-        low, high = self.action_space.low, self.action_space.high
-        clipped: np.ndarray = np.clip(actions, low, high)
-        return clipped.astype(self.action_space.dtype, copy=False)
 
     # -- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next ``act`` and ``update`` depend on, as nested plain data."""
-        return {
-            "actor": self.actor.state_dict(),
-            "critics": self.critics.state_dict(),
-            "target_critics": self.target_critics.state_dict(),
-            "log_temperature": self.log_temperature.detach(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
-            "policy_optimizer": self.policy_optimizer.state_dict(),
-            "normalizer": None if self.normalizer is None else self.normalizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "updates": self.updates,
-        }
+        return super().state_dict() | {"log_temperature": self.log_temperature.detach()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores ``state_dict``; KeyError, ValueError or RuntimeError if it does not fit."""
-        for name in ["actor", "critics", "target_critics"]:
-            getattr(self, name).load_state_dict(state[name])
+        super().load_state_dict(state)
         self.log_temperature.copy_(state["log_temperature"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
-        if self.normalizer is not None:
-            self.normalizer.load_state_dict(state["normalizer"])
-        self.generator.set_state(state["generator"])
-        self.updates = int(state["updates"])

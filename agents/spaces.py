@@ -3,31 +3,28 @@
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import Space
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from torch import Tensor
 
 
 class UnsupportedSpaceError(ValueError):
     """An agent was given a space that its algorithm, or our version of it, cannot act in."""
 
 
-def vector_observations(space: Space[Any], algorithm: str) -> Box:
-    """Returns the space if it is a Box of vectors, else raises UnsupportedSpaceError."""
-    if not isinstance(space, Box) or len(space.shape) != 1:
+def discrete_actions(space: Space[Any], algorithm: str) -> Discrete:
+    """Returns the space if it is Discrete, else raises UnsupportedSpaceError."""
+    if not isinstance(space, Discrete):
         raise UnsupportedSpaceError(
-            f"{algorithm} needs observations that are vectors (a 1-D Box), not {space}"
+            f"{algorithm} needs actions to choose from (a Discrete space), not {space}"
         )
     return space
 
 
 def bounded_actions(space: Space[Any], algorithm: str) -> Box:
     """Returns the space if it is a bounded Box of vectors, else raises UnsupportedSpaceError."""
-    if not isinstance(space, Box) or len(space.shape) != 1:
-        raise UnsupportedSpaceError(
-            f"{algorithm} needs continuous actions (a 1-D Box), not {space}"
-        )
-    if not np.issubdtype(space.dtype, np.floating):
-        raise UnsupportedSpaceError(f"{algorithm} needs actions of real numbers, not {space}")
+    space = continuous_actions(space, algorithm)
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise UnsupportedSpaceError(
             f"{algorithm} squashes actions into the space's bounds, and {space} has none; "
@@ -38,25 +35,92 @@ def bounded_actions(space: Space[Any], algorithm: str) -> Box:
     return space
 
 
+def continuous_actions(space: Space[Any], algorithm: str) -> Box:
+    """Returns the space if it is a Box of real vectors, else raises UnsupportedSpaceError."""
+    if not isinstance(space, Box) or len(space.shape) != 1:
+        raise UnsupportedSpaceError(
+            f"{algorithm} needs continuous actions (a 1-D Box), not {space}"
+        )
+    if not np.issubdtype(space.dtype, np.floating):
+        raise UnsupportedSpaceError(f"{algorithm} needs actions of real numbers, not {space}")
+    return space
+
+
+class ActionScale:
+    """The map between a bounded Box and [-1, 1]^A, where networks act."""
+
+    def __init__(self, space: Box, device: torch.device) -> None:
+        self.space = space
+        low = torch.tensor(space.low, dtype=torch.float32, device=device)
+        high = torch.tensor(space.high, dtype=torch.float32, device=device)
+        self.center, self.half = (high + low) / 2, (high - low) / 2
+
+    def to_unit(self, actions: Tensor) -> Tensor:
+        """Environment's units [B, A] -> [-1, 1]."""
+        return (actions - self.center) / self.half
+
+    def to_environment(self, unit: Tensor) -> np.ndarray:
+        """[-1, 1] -> the environment's units and dtype, within bounds whatever rounding does."""
+        actions = (self.center + self.half * unit).cpu().numpy()
+        clipped: np.ndarray = np.clip(actions, self.space.low, self.space.high)
+        return clipped.astype(self.space.dtype, copy=False)
+
+
 def space_to_json(space: Space[Any]) -> dict[str, Any]:
-    """Box -> plain data. Infinite bounds become strings: JSON has no infinity."""
-    if not isinstance(space, Box):
-        raise UnsupportedSpaceError(f"no plain form for {space}")
-    bounds = {
-        name: [v if np.isfinite(v) else str(v) for v in bound.ravel().tolist()]
-        for name, bound in (("low", space.low), ("high", space.high))
-    }
-    return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
+    """A space as plain data. Infinite bounds become strings: JSON has no infinity."""
+    if isinstance(space, Box):
+        bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
+        return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
+    if isinstance(space, Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, MultiDiscrete):
+        return {
+            "type": "MultiDiscrete",
+            "nvec": space.nvec.tolist(),
+            "start": space.start.tolist(),
+        }
+    if isinstance(space, MultiBinary):
+        return {"type": "MultiBinary", "n": list(space.shape)}
+    if isinstance(space, Dict):
+        parts = [[name, space_to_json(part)] for name, part in space.spaces.items()]
+        return {"type": "Dict", "spaces": parts}
+    raise UnsupportedSpaceError(f"no plain form for {space}")
 
 
-def space_from_json(data: dict[str, Any]) -> Box:
-    """The inverse of ``space_to_json``."""
-    if data["type"] != "Box":
-        raise ValueError(f"unknown space {data['type']!r}")
+def space_from_json(data: dict[str, Any]) -> Space[Any]:
+    """The inverse of ``space_to_json``; ValueError, TypeError or KeyError for anything else."""
+    kind = data["type"]
+    if kind == "Box":
+        return _box_from_json(data)
+    if kind == "Discrete":
+        return Discrete(int(data["n"]), start=int(data["start"]))
+    if kind == "MultiDiscrete":
+        return MultiDiscrete(np.array(data["nvec"]), start=np.array(data["start"]))
+    if kind == "MultiBinary":
+        return MultiBinary([int(n) for n in data["n"]])
+    if kind == "Dict":
+        return Dict({str(name): space_from_json(part) for name, part in data["spaces"]})
+    raise ValueError(f"unknown space {kind!r}")
+
+
+def _bound_to_json(bound: np.ndarray) -> Any:
+    """All values of a bound, or the one that all of them have."""
+    values = [v if np.isfinite(v) else str(v) for v in bound.ravel().tolist()]
+    return values[0] if values and len(set(values)) == 1 else values
+
+
+def _box_from_json(data: dict[str, Any]) -> Box:
     dtype = np.dtype(data["dtype"])
+    if dtype.kind not in "fiub":
+        raise ValueError(f"a Box of {dtype}")
     shape = tuple(int(n) for n in data["shape"])
-    low, high = (
-        np.array([float(v) for v in data[name]], dtype=dtype).reshape(shape)
-        for name in ("low", "high")
-    )
+    if np.prod(shape, dtype=float) > 2**26:
+        raise ValueError(f"a Box of shape {shape}")
+    low, high = (_bound_from_json(data[name], dtype, shape) for name in ("low", "high"))
     return Box(low, high, shape=shape, dtype=dtype.type)
+
+
+def _bound_from_json(bound: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    if isinstance(bound, list):
+        return np.array([float(v) for v in bound], dtype=dtype).reshape(shape)
+    return np.full(shape, float(bound), dtype=dtype)

@@ -1,5 +1,6 @@
 """Environments, and how the workbench builds them. Imports nothing else of ours."""
 
-from envs.vector import make_vec
+from envs.make import make_env
+from envs.vector import make_vec, measure_vectorization, vectorizations
 
-__all__ = ["make_vec"]
+__all__ = ["make_env", "make_vec", "measure_vectorization", "vectorizations"]

@@ -1,9 +1,10 @@
-"""An environment that can be put back exactly where it was, whatever simulator is inside."""
+"""Environments that can be put back exactly where they were, whatever simulator is inside."""
 
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
 
 # Training episodes are seeded from here up, evaluation below: the two never share a seed.
 FIRST_TRAINING_SEED, LAST_TRAINING_SEED = 2**20, 2**31 - 1
@@ -15,6 +16,8 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
     A simulator's state cannot be read in general (contact caches, generators hidden in C++), but
     an episode is determined by its seed and its actions. So every episode gets a seed of its own,
     drawn from this wrapper's stream, and a snapshot is that seed, the actions, and the stream.
+    Where a wrapper inside lets a game go on through a reset (``goes_on``), the whole game is
+    remembered, with the places of those resets.
 
     Args:
         env: any environment that is deterministic given ``reset(seed=...)`` and the actions.
@@ -28,13 +31,18 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         self.rng = np.random.default_rng([seed, index])
         self.episode_seed = 0
         self.actions: list[Any] = []
+        self.resets: list[int] = []  # numbers of actions after which the game went on
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
+        goes_on = self.env.has_wrapper_attr("goes_on") and self.env.get_wrapper_attr("goes_on")
+        if seed is None and goes_on:
+            self.resets.append(len(self.actions))
+            return self.env.reset(options=options)
         if seed is None:
             seed = int(self.rng.integers(FIRST_TRAINING_SEED, LAST_TRAINING_SEED))
-        self.episode_seed, self.actions = seed, []
+        self.episode_seed, self.actions, self.resets = seed, [], []
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> Any:
@@ -46,6 +54,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         return {
             "episode_seed": self.episode_seed,
             "actions": np.stack(self.actions) if self.actions else None,
+            "resets": self.resets,
             "rng": self.rng.bit_generator.state,
         }
 
@@ -53,6 +62,58 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         """Replays this sub-environment's own snapshot out of those of all sub-environments."""
         mine = snapshots[self.index]
         self.reset(seed=int(mine["episode_seed"]))
-        for action in () if mine["actions"] is None else mine["actions"]:
+        resets = list(mine["resets"])
+        for count, action in enumerate(() if mine["actions"] is None else mine["actions"]):
+            if resets and count == resets[0]:
+                self.resets.append(resets.pop(0))
+                self.env.reset()
             self.step(action)
+        if resets:
+            self.resets.append(resets[0])
+            self.env.reset()
         self.rng.bit_generator.state = mine["rng"]
+
+
+class ResumableVector(VectorWrapper[Any, Any, Any]):
+    """The same for an environment that is vectorized itself, in numpy: its arrays are its state.
+
+    Args:
+        env: an environment all of whose state is arrays, numbers and its ``np_random``.
+        seed: of the run.
+
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], seed: int) -> None:
+        super().__init__(env)
+        self.rng = np.random.default_rng([seed, 0])
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        if seed is None:
+            seed = int(self.rng.integers(FIRST_TRAINING_SEED, LAST_TRAINING_SEED))
+        return self.env.reset(seed=seed, options=options)
+
+    def call(self, name: str, *args: Any) -> tuple[Any, ...]:
+        """What SyncVectorEnv's ``call`` does, for ``snapshot`` and ``restore``."""
+        return (getattr(self, name)(*args),)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Plain data that ``restore`` takes."""
+        state = {
+            name: value
+            for name, value in vars(self.env.unwrapped).items()
+            if isinstance(value, (np.ndarray, bool, int, float))
+        }
+        return {"state": state, "rng": self.env.unwrapped.np_random.bit_generator.state}
+
+    def restore(self, snapshots: list[dict[str, Any]]) -> None:
+        """Puts the arrays and the generator back."""
+        (mine,) = snapshots
+        env = self.env.unwrapped
+        self.reset()
+        for name, value in mine["state"].items():
+            if name not in vars(env):
+                raise ValueError(f"the environment has no {name!r}")
+            setattr(env, name, value)
+        env.np_random.bit_generator.state = mine["rng"]

@@ -73,7 +73,9 @@ def main(args: list[str]) -> int:
         if {"-h", "--help"} & set(args):
             print(__doc__)
             return 0
-        raise UserError(f"give one of {', '.join(commands)}: compare_sb3.py train sac HalfCheetah-v4")
+        raise UserError(
+            f"give one of {', '.join(commands)}: compare_sb3.py train sac HalfCheetah-v4"
+        )
     return commands[args[0]](args[1:])
 
 
@@ -109,7 +111,7 @@ def train(args: list[str]) -> int:
 
         def _write(self) -> None:
             now = time.perf_counter()
-            returns = evaluate(lambda obs: self.model.predict(obs, deterministic=True)[0], envs)
+            returns = evaluate(self.model.predict, envs)
             seconds = round(now - self.started - self.paused, 2)
             row = [self.num_timesteps, returns.mean(), returns.std(), seconds, *returns]
             writer.writerow(row)

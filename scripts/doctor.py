@@ -28,9 +28,9 @@ from runkit.devices import choose_compile, measure_threads
 from runkit.environments import make_envs
 from runkit.errors import UserError, run_main
 from runkit.rundir import machine
-from runkit.training import random_batch
 
 from agents import SAC
+from agents.off_policy import random_batch
 
 PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "safetensors", "stable-baselines3"]
 ENVIRONMENTS = ["Pendulum-v1", "HalfCheetah-v4", "HalfCheetah-v5"]

@@ -38,7 +38,7 @@ def main(args: list[str]) -> int:
     envs = make_envs(config["env_id"], arguments.episodes)
     if envs.single_observation_space != agent.observation_space:
         raise UserError(f"{arguments.run_dir}: the policy was not trained on {config['env_id']}")
-    returns = evaluate(lambda obs: agent.act(obs, deterministic=True), envs, arguments.seed)
+    returns = evaluate(agent.predict, envs, arguments.seed)
     result = {
         "algorithm": config["algorithm"],
         "env_id": config["env_id"],

@@ -8,8 +8,9 @@
 """
 
 import difflib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from runkit import gl
 from runkit.arguments import RunOptions, parse
@@ -17,18 +18,10 @@ from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir, write_json
 from runkit.training import Job, Training
 
-from agents import ALGORITHMS, SACConfig, config_from_json
+from agents import ALGORITHMS, config_from_json
 from agents.presets import find_preset
 
 PROG = "train_agent.py"
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """All flags: those of the run and those of the algorithm."""
-
-    run: RunOptions
-    config: SACConfig
 
 
 def main(args: list[str]) -> int:
@@ -59,16 +52,19 @@ def check_algorithm(name: str) -> str:
     raise UserError(f"unknown algorithm {name!r}; {hint}there is: {', '.join(ALGORITHMS)}")
 
 
-def parse_flags(algorithm: str, env_id: str, flags: list[str]) -> Arguments:
+def parse_flags(algorithm: str, env_id: str, flags: list[str]) -> Any:
     """Flags over the preset for this pair over the defaults."""
     preset = find_preset(algorithm, env_id)
     _, config_type = ALGORITHMS[algorithm]
-    default = Arguments(RunOptions(preset.total_steps), config_type(**preset.overrides))
-    chosen = {"total_steps": preset.total_steps, **preset.overrides}
+    # All flags, as one dataclass: those of the run and those of the algorithm.
+    arguments_type = make_dataclass("Arguments", [("run", RunOptions), ("config", config_type)])
+    run = RunOptions(preset.total_steps, n_envs=preset.n_envs)
+    default = arguments_type(run, config_type(**preset.overrides))
+    chosen = {"total_steps": preset.total_steps, "n_envs": preset.n_envs, **preset.overrides}
     listed = ", ".join(f"{name} = {value}" for name, value in chosen.items())
     description = f"{algorithm} on {env_id}. Preset ({preset.source}): {listed}."
     prog = f"{PROG} {algorithm} {env_id}"
-    return parse(Arguments, flags, prog, description, default=default)
+    return parse(arguments_type, flags, prog, description, default=default)
 
 
 def show_help(names: list[str], flags: list[str]) -> int:

@@ -23,7 +23,10 @@ class RunOptions:
 
     total_steps: int  # environment steps in all, over all sub-environments (preset)
     seed: int = 0  # of weights, noise, replay and environments
-    n_envs: int = 1  # sub-environments stepped together
+    n_envs: int = 1  # sub-environments stepped together (preset)
+    vectorization: Literal["auto", "sync", "async", "vector_entry_point"] = "auto"
+    # how they are stepped: in this process, in a process each, or by the environment's own
+    # vectorized form; auto: the fastest, measured at the start
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
     threads: Literal["auto"] | int = "auto"  # PyTorch's CPU threads; auto: measured at the start
     compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile the update; auto: if it pays

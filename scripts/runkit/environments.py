@@ -2,14 +2,18 @@
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import VectorEnv
 
 from runkit.errors import UserError
 
-from envs import make_vec
+import envs
+from envs.make import register_plugins
+from envs.vector import Vectorization
 
 # Gymnasium calls every id that has a successor out of date. The -v4 MuJoCo ids are what published
 # results use, and people choose them on purpose.
@@ -30,12 +34,52 @@ def _quiet_mujoco() -> None:
     mujoco.set_mju_user_warning(warn)
 
 
-def make_envs(env_id: str, n_envs: int, seed: int | None = None, **kwargs: Any) -> SyncVectorEnv:
+def make_envs(
+    env_id: str,
+    n_envs: int,
+    seed: int | None = None,
+    vectorization: Vectorization = "sync",
+    **kwargs: Any,
+) -> VectorEnv[Any, Any, Any]:
     """``envs.make_vec``; raises UserError for an id that is unknown or cannot run here."""
+    with _explained(env_id):
+        _prepare(env_id)
+        return envs.make_vec(env_id, n_envs, seed, vectorization, **kwargs)
+
+
+def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    """``envs.make_env``; raises UserError like ``make_envs``."""
+    with _explained(env_id):
+        _prepare(env_id)
+        return envs.make_env(env_id, **kwargs)
+
+
+def choose_vectorization(env_id: str, n_envs: int, choice: str) -> tuple[Vectorization, str]:
+    """Resolves "auto" to the fastest way here; also how it was chosen, for printing."""
+    with _explained(env_id):
+        ways = envs.vectorizations(env_id)
+        if choice != "auto":
+            if choice not in ways:
+                raise UserError(f"{env_id} has no {choice}; there is: {', '.join(ways)}")
+            return ways[ways.index(choice)], "as asked"  # type: ignore[arg-type]
+        if n_envs == 1:
+            return "sync", "one environment"
+        _prepare(env_id)
+        rates = envs.measure_vectorization(env_id, n_envs)
+    best = max(rates, key=rates.__getitem__)
+    return best, ", ".join(f"{way}: {rate:,.0f} steps/s" for way, rate in rates.items())
+
+
+def _prepare(env_id: str) -> None:
+    register_plugins(env_id)
+    if "mujoco" in str(gym.spec(env_id).entry_point):
+        _quiet_mujoco()
+
+
+@contextmanager
+def _explained(env_id: str) -> Iterator[None]:
     try:
-        if "mujoco" in str(gym.spec(env_id).entry_point):
-            _quiet_mujoco()
-        return make_vec(env_id, n_envs, seed, **kwargs)
+        yield
     except gym.error.Error as error:
         raise UserError(f"cannot make {env_id!r}: {error}") from None
     except ImportError as error:
@@ -43,8 +87,3 @@ def make_envs(env_id: str, n_envs: int, seed: int | None = None, **kwargs: Any) 
         if "mujoco<3" in message:
             message = f"it needs mujoco < 3; use {env_id.rsplit('-', 1)[0]}-v5 instead"
         raise UserError(f"cannot make {env_id!r}: {message}") from None
-
-
-def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
-    """One environment by id; raises UserError like ``make_envs``."""
-    return make_envs(env_id, 1, **kwargs).envs[0]

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from agents import StateError, UnsupportedSpaceError
+from agents import StateError, TrainingFailure, UnsupportedSpaceError
 
 
 class UserError(Exception):
@@ -14,7 +14,7 @@ def run_main(main: Callable[[list[str]], int]) -> None:
     """Runs a script's ``main`` and turns every error a user can cause into one line, status 2."""
     try:
         status = main(sys.argv[1:])
-    except (UserError, StateError, UnsupportedSpaceError, OSError) as error:
+    except (UserError, StateError, TrainingFailure, UnsupportedSpaceError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         status = 2
     except KeyboardInterrupt:

@@ -33,8 +33,9 @@ def firsthand(env_id: str, threads: int, steps: int) -> dict[str, Any]:
     config = SACConfig(learning_starts=RANDOM)
     agent = SAC(envs.single_observation_space, envs.single_action_space, config)
     agent.compile()
-    n_obs, n_act = agent.observation_space.shape[0], agent.action_space.shape[0]
-    loop = OffPolicyLoop(agent, envs, ReplayBuffer(config.buffer_size, n_obs, n_act, seed=0))
+    n_obs, n_act = agent.layout.size, agent.action_space.shape[0]
+    spaces = agent.observation_space, agent.action_space
+    loop = OffPolicyLoop(agent, envs, ReplayBuffer(config.buffer_size, *spaces, seed=0))
     loop.run(STARTS, lambda report: True)
     before, start = dict(loop.seconds), time.perf_counter()
     loop.run(STARTS + steps, lambda report: True)

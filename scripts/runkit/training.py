@@ -9,7 +9,7 @@ import torch
 from runkit import gl, plots, video
 from runkit.arguments import RunOptions
 from runkit.devices import choose_compile, choose_device, choose_threads
-from runkit.environments import make_envs
+from runkit.environments import choose_vectorization, make_envs
 from runkit.errors import UserError
 from runkit.meter import Meter
 from runkit.metrics import MetricsLog
@@ -17,11 +17,12 @@ from runkit.progress import TrainingProgress
 from runkit.rundir import RunDir, machine, new_path, versions, write_json
 from runkit.signals import StopRequest
 
-from agents import ALGORITHMS, SAC, SACConfig, save
+from agents import ALGORITHMS, Agent, save
 from agents.evaluation import EVALUATION_SEED, evaluate
-from agents.off_policy import OffPolicyLoop, StepReport
-from agents.replay import Batch, ReplayBuffer
+from agents.off_policy import OffPolicyLoop, random_batch
+from agents.replay import ReplayBuffer
 from agents.state import StateError, load_state, save_state
+from agents.stepping import Loop, StepReport
 
 LOG_EVERY = 1_000  # environment steps between two rows of metrics.csv
 BAR_EVERY = 50  # environment steps between two moves of the progress bar
@@ -34,7 +35,7 @@ class Job:
     algorithm: str
     env_id: str
     run: RunOptions
-    config: SACConfig
+    config: Any  # of the algorithm
 
 
 class Training:
@@ -44,12 +45,14 @@ class Training:
         """Builds agent, environments and loop. ``job.run`` has no "auto" left in it."""
         self.job, self.folder, self.device = job, folder, job.run.device
         torch.set_num_threads(int(job.run.threads))
-        self.envs = make_envs(job.env_id, job.run.n_envs, job.run.seed)
+        way = job.run.vectorization
+        assert way != "auto"
+        self.envs = make_envs(job.env_id, job.run.n_envs, job.run.seed, way)
         self.eval_envs = make_envs(job.env_id, job.run.eval_episodes)
         self.agent = new_agent(job, self.envs)
         if job.run.compile == "yes":
             self.agent.compile()
-        self.loop = OffPolicyLoop(self.agent, self.envs, new_buffer(job, self.agent))
+        self.loop = new_loop(job, self.agent, self.envs)
         self.meter = Meter()
         self.last_returns = np.zeros(0)
 
@@ -122,10 +125,10 @@ class Training:
         return 0
 
     def _after_step(self, report: StepReport, log: MetricsLog, progress: TrainingProgress) -> None:
-        run, previous = self.job.run, report.step - self.job.run.n_envs
+        run = self.job.run
 
         def due(every: int) -> bool:
-            return previous // every < report.step // every
+            return report.before // every < report.step // every
 
         if due(BAR_EVERY):
             progress.advance(report.step)
@@ -139,7 +142,7 @@ class Training:
             self._save()
 
     def _evaluate(self, log: MetricsLog, progress: TrainingProgress) -> None:
-        self.last_returns = evaluate(lambda obs: self.agent.act(obs, True), self.eval_envs)
+        self.last_returns = evaluate(self.agent.predict, self.eval_envs)
         mean, std = float(self.last_returns.mean()), float(self.last_returns.std())
         row = {"step": self.loop.steps, "return_mean": mean, "return_std": std}
         row |= {"wall_seconds": round(self.meter.wall_seconds, 2)}
@@ -161,7 +164,7 @@ class Training:
     def _write_results(self) -> None:
         job, folder, meter = self.job, self.folder, self.meter
         chance = new_agent(job, self.envs)
-        random_returns = evaluate(lambda obs: chance.random_actions(len(obs)), self.eval_envs)
+        random_returns = evaluate(at_random(chance), self.eval_envs)
         summary: dict[str, Any] = {
             "algorithm": job.algorithm,
             "env_id": job.env_id,
@@ -205,38 +208,52 @@ class Training:
             print(f"video:          {file} (return {returns[0]:.1f})")
 
 
-def new_agent(job: Job, envs: Any) -> SAC:
+def new_agent(job: Job, envs: Any) -> Agent:
     """A fresh agent for the sub-environments' spaces; raises UnsupportedSpaceError."""
     agent_type, _ = ALGORITHMS[job.algorithm]
     spaces = envs.single_observation_space, envs.single_action_space
-    return agent_type(*spaces, job.config, seed=job.run.seed, device=job.run.device)
+    agent: Agent = agent_type(*spaces, job.config, seed=job.run.seed, device=job.run.device)
+    return agent
 
 
-def new_buffer(job: Job, agent: SAC) -> ReplayBuffer:
-    """An empty replay buffer; raises UserError if there is no memory for it."""
-    n_obs, n_act = agent.observation_space.shape[0], agent.action_space.shape[0]
+def new_loop(job: Job, agent: Agent, envs: Any) -> Loop:
+    """The loop that trains this kind of agent; raises UserError if there is no memory for it."""
     size = job.config.buffer_size
+    spaces = agent.observation_space, agent.action_space
     try:
-        return ReplayBuffer(size, n_obs, n_act, job.run.seed, agent.device)
+        buffer = ReplayBuffer(size, *spaces, job.run.seed, agent.device, job.run.n_envs)
     except RuntimeError as error:
         raise UserError(f"no memory for a --buffer-size of {size:,}: {error}") from None
+    return OffPolicyLoop(agent, envs, buffer)
 
 
-def settle(job: Job, scratch: SAC) -> RunOptions:
+def at_random(agent: Agent) -> Any:
+    """A ``predict`` that chooses uniformly."""
+
+    def predict(observation: Any, *_: Any, **__: Any) -> tuple[np.ndarray, None]:
+        return agent.random_actions(agent.layout.count(observation)), None
+
+    return predict
+
+
+def settle(job: Job, scratch: Agent) -> RunOptions:
     """Measures what "auto" leaves open, with throw-away updates of ``scratch``, and prints it."""
-    device = job.run.device
+    run, device = job.run, job.run.device
     batch = random_batch(scratch, job.config.batch_size)
-    threads, how = choose_threads(job.run.threads, lambda: scratch.update(batch))
-    updates = max(job.run.total_steps - job.config.learning_starts, 0)
-    compile_, why = choose_compile(job.run.compile, updates, device)
+    threads, how = choose_threads(run.threads, lambda: scratch.update(batch))
+    updates = expected_updates(job)
+    compile_, why = choose_compile(run.compile, updates, device)
+    way, rates = choose_vectorization(job.env_id, run.n_envs, run.vectorization)
     print(f"device: {device}")
     print(f"threads: {threads} ({how})")
     print(f"torch.compile: {'on' if compile_ else 'off'} ({why})")
-    return replace(job.run, threads=threads, compile="yes" if compile_ else "no")
+    print(f"environments: {run.n_envs}, {way} ({rates})")
+    chosen = {"threads": threads, "compile": "yes" if compile_ else "no", "vectorization": way}
+    return replace(run, **chosen)  # type: ignore[arg-type]
 
 
-def random_batch(agent: SAC, size: int) -> Batch:
-    """Noise in the shape of a batch of ``size`` transitions, to measure updates with."""
-    n_obs, n_act = agent.observation_space.shape[0], agent.action_space.shape[0]
-    shapes = [(size, n_obs), (size, n_act), (size,), (size, n_obs), (size,), (size,)]
-    return Batch(*(torch.rand(shape, device=agent.device) for shape in shapes))
+def expected_updates(job: Job) -> int:
+    """Gradient steps of the whole run."""
+    config, steps = job.config, job.run.total_steps
+    per_phase = config.train_freq if config.gradient_steps == -1 else config.gradient_steps
+    return int(max(steps - config.learning_starts, 0) / config.train_freq * per_phase)

@@ -74,7 +74,7 @@ def _write(
     try:
         for episode in range(episodes):
             observation, _ = env.reset(seed=seed + episode)
-            step, total, reward, done = 0, 0.0, 0.0, False
+            step, total, reward, done, state = 0, 0.0, 0.0, False, None
             while True:
                 frame = _draw(env)
                 frames, blank = frames + 1, blank + bool(frame.min() == frame.max())
@@ -83,7 +83,7 @@ def _write(
                 writer.send(_overlay(frame, step, reward, total))
                 if done:
                     break
-                action = agent.act(observation, deterministic=True)
+                action, state = agent.predict(observation, state, deterministic=True)
                 observation, env_reward, terminated, truncated, _ = env.step(action)
                 reward = float(env_reward)
                 step, total, done = step + 1, total + reward, terminated or truncated

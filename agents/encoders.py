@@ -1,0 +1,74 @@
+"""From observations to the vector of features that an agent's heads read."""
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from agents.observations import NUMBERS, Features, ObservationLayout, Picture
+from agents.spaces import UnsupportedSpaceError
+from supervised.backbones import create_backbone
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+
+class PictureEncoder(nn.Module):
+    """uint8 [B, C, H, W] -> [B, size]: a backbone's deepest map and one ReLU layer.
+
+    With the Nature CNN and 512 features this is the network of Mnih et al. 2015 up to its head.
+    """
+
+    def __init__(
+        self, picture: Picture, backbone: str, precision: Precision, size: int = 512
+    ) -> None:
+        super().__init__()
+        self.precision = precision
+        self.backbone = create_backbone(backbone, in_chans=picture.channels)
+        height, width = picture.frame[:2]
+        try:
+            with torch.no_grad():
+                maps = self.backbone(torch.zeros(1, picture.channels, height, width))
+        except RuntimeError:
+            raise UnsupportedSpaceError(
+                f"pictures of {height} x {width} are too small for the encoder {backbone!r}; "
+                "wrap the environment in gymnasium.wrappers.ResizeObservation"
+            ) from None
+        self.linear = nn.Linear(maps[-1].numel(), size)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        with torch.autocast(
+            pictures.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+        ):
+            deepest = self.backbone(pictures / 255)[-1]
+            features: Tensor = self.linear(deepest.flatten(1)).relu()
+        return features.float()
+
+
+class Encoder(nn.Module):
+    """Features [B, size]: numbers as they are, and every picture through an encoder of its own.
+
+    Args:
+        layout: of the observations.
+        backbone: name for ``supervised.backbones.create_backbone``; not used without pictures.
+        precision: of the arithmetic on pictures; weights are float32 in any case.
+
+    """
+
+    def __init__(
+        self, layout: ObservationLayout, backbone: str, precision: Precision = "float32"
+    ) -> None:
+        super().__init__()
+        self.names = list(layout.pictures)
+        pictures = [
+            PictureEncoder(layout.pictures[name], backbone, precision) for name in self.names
+        ]
+        self.pictures = nn.ModuleList(pictures)
+        self.size = layout.size + sum(encoder.linear.out_features for encoder in pictures)
+
+    def forward(self, observations: Features) -> Tensor:
+        if isinstance(observations, Tensor):
+            return observations
+        parts = [observations[NUMBERS]]
+        for name, encoder in zip(self.names, self.pictures, strict=True):
+            parts.append(encoder(observations[name]))
+        return torch.cat(parts, dim=-1)

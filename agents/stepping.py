@@ -1,0 +1,116 @@
+"""Stepping vector environments, whichever way they reset themselves: the base of all loops."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from agents.agent import Agent
+from agents.failures import check_transition, environment_failures
+from agents.observations import Observations, put
+
+
+@dataclass
+class StepReport:
+    """What happened in one vector step."""
+
+    before: int  # environment steps before it, over all sub-environments
+    step: int  # and after it
+    updates: int  # gradient steps in it
+    metrics: dict[str, float]  # of the last update; empty if there was none
+    episodes: list[tuple[float, int]] = field(default_factory=list)  # (return, length) that ended
+
+
+class Step(NamedTuple):
+    """One step of n sub-environments."""
+
+    rewards: np.ndarray  # [n]
+    successors: Observations  # [n, ...], the true ones, never reset observations
+    terminated: np.ndarray  # [n] bool
+    truncated: np.ndarray  # [n] bool
+    episodes: list[tuple[float, int]]  # (return, length) of those that it ended
+
+
+class Loop(ABC):
+    """Steps ``envs`` and keeps count.
+
+    Works with any number of sub-environments and with both of Gymnasium's autoreset modes. Under
+    SAME_STEP the true successor of a last step is in ``info["final_obs"]``; under NEXT_STEP the
+    step after a last one only resets, and is not a transition: ``resetting`` marks it, and it is
+    not counted.
+    """
+
+    def __init__(self, agent: Agent, envs: VectorEnv) -> None:
+        self.mode = envs.metadata.get("autoreset_mode")
+        if self.mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+            raise ValueError(
+                f"envs must reset themselves (SAME_STEP or NEXT_STEP), not {self.mode}"
+            )
+        self.agent, self.envs = agent, envs
+        self.steps = 0  # environment steps over all sub-environments
+        self.observations: Observations = None
+        self.resetting = np.zeros(envs.num_envs, dtype=bool)
+        self.returns = np.zeros(envs.num_envs)
+        self.lengths = np.zeros(envs.num_envs, dtype=np.int64)
+        self.seconds = {"act": 0.0, "env": 0.0}
+
+    @abstractmethod
+    def run(self, total_steps: int, on_step: Callable[[StepReport], bool]) -> None:
+        """Trains until ``total_steps`` in all, or until ``on_step`` returns False."""
+
+    def start(self) -> None:
+        """Resets the environments unless the loop is already under way."""
+        if self.observations is None:
+            with environment_failures(self.steps):
+                self.observations, _ = self.envs.reset()
+
+    def step(self, actions: np.ndarray) -> Step:
+        """One step of every sub-environment; raises EnvironmentFailure."""
+        with self.clock("env"), environment_failures(self.steps):
+            next_obs, rewards, terminated, truncated, info = self.envs.step(actions)
+        rewards = np.asarray(rewards, np.float64)
+        done = terminated | truncated
+        successors = next_obs
+        if self.mode is AutoresetMode.SAME_STEP and done.any():
+            successors = put(next_obs, done, info["final_obs"][done])
+        check_transition(self.agent.layout, successors, rewards, self.steps)
+        real = ~self.resetting
+        self.observations = next_obs
+        self.resetting = done if self.mode is AutoresetMode.NEXT_STEP else np.zeros_like(done)
+        self.steps += int(real.sum())
+        episodes = self._count_episodes(real, rewards, done)
+        return Step(rewards, successors, terminated, truncated, episodes)
+
+    def _count_episodes(
+        self, real: np.ndarray, rewards: np.ndarray, done: np.ndarray
+    ) -> list[tuple[float, int]]:
+        self.returns += np.where(real, rewards, 0.0)
+        self.lengths += real
+        if not done.any():
+            return []
+        ended = [(float(self.returns[i]), int(self.lengths[i])) for i in np.flatnonzero(done)]
+        self.returns[done], self.lengths[done] = 0.0, 0
+        return ended
+
+    @contextmanager
+    def clock(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - start
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loop's counters; the sub-environments are not included."""
+        names = ["steps", "observations", "resetting", "returns", "lengths"]
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ["resetting", "returns", "lengths"]:
+            if np.shape(state[name]) != (self.envs.num_envs,):
+                raise ValueError(f"{name} of {np.shape(state[name])}, not ({self.envs.num_envs},)")
+            setattr(self, name, np.array(state[name]))
+        self.steps, self.observations = int(state["steps"]), state["observations"]
