@@ -4,7 +4,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from agents.a2c import A2C, A2CConfig
+from agents.a3c import A3C, A3CConfig
 from agents.agent import Agent
+from agents.ddpg import DDPG, DDPGConfig
 from agents.dqn import DQN, DQNConfig
 from agents.failures import TrainingFailure
 from agents.sac import SAC, SACConfig
@@ -12,10 +15,16 @@ from agents.spaces import UnsupportedSpaceError, space_from_json, space_to_json
 from agents.state import StateError, load_state, save_state
 
 __all__ = [
+    "A2C",
+    "A3C",
     "ALGORITHMS",
+    "DDPG",
     "DQN",
     "SAC",
+    "A2CConfig",
+    "A3CConfig",
     "Agent",
+    "DDPGConfig",
     "DQNConfig",
     "SACConfig",
     "StateError",
@@ -27,7 +36,13 @@ __all__ = [
 ]
 
 # Name on the command line -> (agent, its config).
-ALGORITHMS: dict[str, tuple[Any, Any]] = {"dqn": (DQN, DQNConfig), "sac": (SAC, SACConfig)}
+ALGORITHMS: dict[str, tuple[Any, Any]] = {
+    "a2c": (A2C, A2CConfig),
+    "a3c": (A3C, A3CConfig),
+    "ddpg": (DDPG, DDPGConfig),
+    "dqn": (DQN, DQNConfig),
+    "sac": (SAC, SACConfig),
+}
 
 
 def save(agent: Agent, folder: Path) -> None:

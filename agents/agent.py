@@ -37,7 +37,7 @@ class Agent(ABC):
         self, observation_space: Space[Any], config: Any, seed: int, device: str | torch.device
     ) -> None:
         self.config, self.observation_space = config, observation_space
-        self.device = torch.device(device)
+        self.seed, self.device = seed, torch.device(device)
         self.layout = ObservationLayout(observation_space, self.algorithm.upper())
         self.normalizer = (
             RunningNormalizer(self.layout.size, device=self.device)
@@ -74,6 +74,9 @@ class Agent(ABC):
         if self.normalizer is not None:
             self.normalizer.update(self.layout.numbers(observations))
 
+    def end_episodes(self, done: np.ndarray) -> None:  # noqa: B027 - most have nothing to do
+        """Training's sub-environments with done [n] begin anew: noise with a memory forgets."""
+
     def features(self, observations: Observations) -> tuple[Features, bool]:
         """What the networks take, normalized, and whether it was a single observation."""
         batch, single = self.layout.batched(observations)
@@ -88,6 +91,10 @@ class Agent(ABC):
         return self.normalizer(features)
 
     # -- learning ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def update(self, batch: Any) -> dict[str, float]:
+        """One gradient step; returns ``metric_names`` with their values."""
 
     def compile(self) -> None:
         """Has torch.compile make one graph of an update, backward pass and optimizer included.

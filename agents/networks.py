@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Sequential):
-    """Linear layers with a ReLU between each two: [B, sizes[0]] -> [B, sizes[-1]]."""
+    """Linear layers with a nonlinearity between each two: [B, sizes[0]] -> [B, sizes[-1]]."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], nonlinearity: type[nn.Module] = nn.ReLU) -> None:
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
-            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+            layers += [nn.Linear(n_in, n_out), nonlinearity()]
         super().__init__(*layers[:-1])
 
 
@@ -51,5 +51,7 @@ class EnsembleMLP(nn.Sequential):
 
 @torch.no_grad()
 def polyak_update(target: nn.Module, source: nn.Module, tau: float) -> None:
-    """Target <- (1 - tau) target + tau source, parameter by parameter."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
+    """Target <- (1 - tau) target + tau source, for parameters and for running statistics."""
+    pairs = zip(target.state_dict().values(), source.state_dict().values(), strict=True)
+    targets, sources = zip(*((t, s) for t, s in pairs if t.is_floating_point()), strict=True)
+    torch._foreach_lerp_(targets, sources, tau)

@@ -27,9 +27,15 @@ class RunningNormalizer:
         if len(observations) == 0:
             return
         batch = np.asarray(observations, dtype=np.float64)
-        n, total = len(batch), self.count + len(batch)
-        delta = batch.mean(0) - self.mean
-        squares = self.variance * self.count + batch.var(0) * n
+        self.merge(len(batch), batch.mean(0), batch.var(0))
+
+    def merge(self, n: float, mean: np.ndarray, variance: np.ndarray) -> None:
+        """Adds n observations with this mean and variance to the statistics."""
+        if n == 0:
+            return
+        total = self.count + n
+        delta = mean - self.mean
+        squares = self.variance * self.count + variance * n
         self.variance = (squares + delta**2 * self.count * n / total) / total
         self.mean = self.mean + delta * n / total
         self.count = total
@@ -53,3 +59,41 @@ class RunningNormalizer:
             raise ValueError(f"normalizer of size {mean.shape} is not of size {self.mean.shape}")
         self.count, self.mean, self.variance = float(state["count"]), mean, variance
         self._refresh()
+
+
+class RewardNormalizer:
+    """Divides rewards by the running standard deviation of the discounted return, and clips.
+
+    As in OpenAI's baselines and SB3's VecNormalize: the return is a running sum in each
+    environment, R <- gamma R + r, from which its episode's end removes all.
+    """
+
+    def __init__(self, gamma: float, clip: float = 10.0) -> None:
+        self.gamma, self.clip = gamma, clip
+        self.statistics = RunningNormalizer(1)
+        self.returns: np.ndarray | None = None  # [n], one an environment
+
+    def __call__(self, rewards: np.ndarray, done: np.ndarray) -> np.ndarray:
+        """Rewards [n] of one step, and which episodes it ended -> the same, scaled."""
+        self.statistics.update(self.accumulate(rewards, done)[:, None])
+        return self.scale(rewards)
+
+    def accumulate(self, rewards: np.ndarray, done: np.ndarray) -> np.ndarray:
+        """The discounted returns [n] so far, these rewards included."""
+        before = np.zeros(len(rewards)) if self.returns is None else self.returns
+        returns: np.ndarray = self.gamma * before + rewards
+        self.returns = np.where(done, 0.0, returns)
+        return returns
+
+    def scale(self, rewards: np.ndarray) -> np.ndarray:
+        """Rewards over the standard deviation of the returns."""
+        scaled = rewards / np.sqrt(self.statistics.variance[0] + 1e-8)
+        clipped: np.ndarray = np.clip(scaled, -self.clip, self.clip)
+        return clipped
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"statistics": self.statistics.state_dict(), "returns": self.returns}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.statistics.load_state_dict(state["statistics"])
+        self.returns = state["returns"]

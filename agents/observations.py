@@ -71,9 +71,7 @@ class ObservationLayout:
         single = np.ndim(part) == len(space.shape or ())
         if not single:
             return observations, False
-        if isinstance(observations, dict):
-            return {k: np.asarray(v)[None] for k, v in observations.items()}, True
-        return np.asarray(observations)[None], True
+        return as_batch(observations), True
 
     def numbers(self, observations: Observations) -> np.ndarray:
         """The vectors [n, size], float32, of n observations."""
@@ -130,6 +128,13 @@ def take(observations: Observations, rows: np.ndarray) -> Observations:
     if isinstance(observations, dict):
         return {name: value[rows] for name, value in observations.items()}
     return observations[rows]
+
+
+def as_batch(observation: Any) -> Observations:
+    """One observation as a batch of one."""
+    if isinstance(observation, dict):
+        return {name: np.asarray(value)[None] for name, value in observation.items()}
+    return np.asarray(observation)[None]
 
 
 def put(observations: Observations, rows: np.ndarray, values: Any) -> Observations:

@@ -41,7 +41,7 @@ class OffPolicyLoop(Loop):
         """One step of every sub-environment; returns the episodes that it ended."""
         observations, real = self.observations, ~self.resetting
         with self.clock("act"):
-            self.agent.observe(take(observations, real))
+            self.see(observations, real)
             if self.steps < self.agent.config.learning_starts:
                 actions = self.agent.random_actions(self.envs.num_envs)
             else:

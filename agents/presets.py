@@ -1,7 +1,7 @@
 """Hyperparameters per (algorithm, environment), each with its source."""
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from agents.dqn import DQNConfig
@@ -23,6 +23,57 @@ _ATARI = r"(ALE/\w+-v5|\w+NoFrameskip-v4)"
 
 # (algorithm, full-match pattern of the environment id, preset); the first match wins.
 _PRESETS: list[tuple[str, str, Preset]] = [
+    (
+        "a3c",
+        r"CartPole-v[01]",
+        Preset(
+            500_000,
+            "ours",
+            {"rmsprop_epsilon": 1e-5, "entropy_coefficient": 0.0, "max_grad_norm": 0.5},
+            n_envs=2,
+        ),
+    ),
+    (
+        "a3c",
+        _ATARI,
+        Preset(
+            80_000_000,
+            "Mnih et al. 2016, section 8",
+            {"learning_rate_decay_steps": 80_000_000, "hidden_sizes": ()},
+            n_envs=16,
+        ),
+    ),
+    ("a2c", r"CartPole-v[01]", Preset(500_000, _ZOO, n_envs=8)),
+    (
+        "a2c",
+        r"LunarLander-v[23]",
+        Preset(
+            200_000,
+            _ZOO,
+            {
+                "gamma": 0.995,
+                "learning_rate": 8.3e-4,
+                "learning_rate_decay_steps": 200_000,
+                "entropy_coefficient": 1e-5,
+            },
+            n_envs=8,
+        ),
+    ),
+    (
+        "a2c",
+        _ATARI,
+        Preset(
+            10_000_000,
+            _ZOO,
+            {
+                "entropy_coefficient": 0.01,
+                "value_coefficient": 0.25,
+                "epsilon_inside": True,
+                "hidden_sizes": (),
+            },
+            n_envs=16,
+        ),
+    ),
     (
         "dqn",
         r"CartPole-v[01]",
@@ -72,6 +123,15 @@ _PRESETS: list[tuple[str, str, Preset]] = [
             {k: v for k, v in asdict(DQNConfig.paper()).items() if v != asdict(DQNConfig())[k]},
         ),
     ),
+    (
+        "ddpg",
+        r"(Pendulum-v1|LunarLanderContinuous-v[23]|BipedalWalker-v3)",
+        Preset(
+            20_000,
+            f"{_ZOO}, training every step instead of every episode",
+            {"gamma": 0.98, "buffer_size": 200_000, "learning_starts": 10_000},
+        ),
+    ),
     ("sac", r"Pendulum-v1", Preset(20_000, _ZOO, {"learning_rate": 1e-3})),
     ("sac", r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]", Preset(1_000_000, _ZOO, _MUJOCO)),
     ("sac", r"Humanoid-v[345]", Preset(2_000_000, _ZOO, _MUJOCO)),
@@ -104,4 +164,4 @@ def find_preset(algorithm: str, env_id: str) -> Preset:
     for name, pattern, preset in _PRESETS:
         if name == algorithm and re.fullmatch(pattern, env_id):
             return preset
-    return _NO_PRESET
+    return _NO_PRESET if algorithm != "a3c" else replace(_NO_PRESET, n_envs=4)

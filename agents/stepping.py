@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from agents.agent import Agent
 from agents.failures import check_transition, environment_failures
-from agents.observations import Observations, put
+from agents.observations import Observations, put, take
 
 
 @dataclass
@@ -69,6 +69,10 @@ class Loop(ABC):
             with environment_failures(self.steps):
                 self.observations, _ = self.envs.reset()
 
+    def see(self, observations: Observations, real: np.ndarray) -> None:
+        """Shows the agent the observations that it is about to act on, but for resets."""
+        self.agent.observe(observations if real.all() else take(observations, real))
+
     def step(self, actions: np.ndarray) -> Step:
         """One step of every sub-environment; raises EnvironmentFailure."""
         with self.clock("env"), environment_failures(self.steps):
@@ -93,9 +97,15 @@ class Loop(ABC):
         self.lengths += real
         if not done.any():
             return []
+        self.agent.end_episodes(done)
         ended = [(float(self.returns[i]), int(self.lengths[i])) for i in np.flatnonzero(done)]
         self.returns[done], self.lengths[done] = 0.0, 0
         return ended
+
+    def close(self) -> None:
+        """Ends the environments' processes, if they have any."""
+        with suppress(EOFError, OSError):  # a process of theirs may be dead already
+            self.envs.close()
 
     @contextmanager
     def clock(self, what: str) -> Iterator[None]:

@@ -43,8 +43,9 @@ def make_vec(
         def construct() -> gym.Env[Any, Any]:
             if vectorization == "async":  # Ctrl-C is for the process that saves
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-            env = make_env(env_id, training=seed is not None, **kwargs)
-            return env if seed is None else Resumable(env, seed, index)
+            if seed is None:
+                return make_env(env_id, **kwargs)
+            return make_resumable(env_id, seed, index, **kwargs)
 
         return construct
 
@@ -57,6 +58,11 @@ def make_vec(
         finally:
             signal.signal(signal.SIGINT, handler)
     return SyncVectorEnv(constructors, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def make_resumable(env_id: str, seed: int, index: int, **kwargs: Any) -> Resumable:
+    """Sub-environment ``index`` of a training run: seeded from its own stream, can be saved."""
+    return Resumable(make_env(env_id, training=True, **kwargs), seed, index)
 
 
 def vectorizations(env_id: str) -> list[Vectorization]:

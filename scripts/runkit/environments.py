@@ -54,6 +54,12 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         return envs.make_env(env_id, **kwargs)
 
 
+def worker_env(env_id: str, seed: int, index: int) -> gym.Env[Any, Any]:
+    """``envs.make_resumable`` in a process of its own."""
+    _prepare(env_id)
+    return envs.make_resumable(env_id, seed, index)
+
+
 def choose_vectorization(env_id: str, n_envs: int, choice: str) -> tuple[Vectorization, str]:
     """Resolves "auto" to the fastest way here; also how it was chosen, for printing."""
     with _explained(env_id):

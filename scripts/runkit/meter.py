@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.off_policy import StepReport
+from agents.stepping import StepReport
 
 
 class Meter:
@@ -19,6 +19,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.train_seconds = self.learning_seconds = self.wall_seconds = 0.0
+        self.metrics: dict[str, float] = {}  # of the last update
         self.episodes: list[tuple[float, int]] = []  # since the last row
 
     def start(self, step: int, updates: int) -> None:
@@ -34,6 +35,7 @@ class Meter:
         self.wall_seconds += now - self._wall
         self._wall = now
         self.episodes += report.episodes
+        self.metrics = report.metrics or self.metrics
 
     def proceed(self) -> None:
         self._resumed = time.perf_counter()
@@ -56,7 +58,7 @@ class Meter:
             "updates": updates,
             "env_steps_per_second": round((report.step - step_before) / seconds, 1),
             "updates_per_second": round((updates - updates_before) / seconds, 1),
-            **{name: report.metrics.get(name) for name in metric_names},
+            **{name: self.metrics.get(name) for name in metric_names},
         }
 
     def state_dict(self) -> dict[str, float]:

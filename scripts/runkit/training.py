@@ -1,6 +1,7 @@
 """One training run from start to summary: the loop, and all that happens around it."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from runkit import gl, plots, video
 from runkit.arguments import RunOptions
 from runkit.devices import choose_compile, choose_device, choose_threads
-from runkit.environments import choose_vectorization, make_envs
+from runkit.environments import choose_vectorization, make_envs, worker_env
 from runkit.errors import UserError
 from runkit.meter import Meter
 from runkit.metrics import MetricsLog
@@ -17,9 +18,11 @@ from runkit.progress import TrainingProgress
 from runkit.rundir import RunDir, machine, new_path, versions, write_json
 from runkit.signals import StopRequest
 
-from agents import ALGORITHMS, Agent, save
+from agents import A2C, A3C, ALGORITHMS, Agent, save
+from agents.asynchronous import AsynchronousLoop
 from agents.evaluation import EVALUATION_SEED, evaluate
 from agents.off_policy import OffPolicyLoop, random_batch
+from agents.on_policy import OnPolicyLoop, random_rollout
 from agents.replay import ReplayBuffer
 from agents.state import StateError, load_state, save_state
 from agents.stepping import Loop, StepReport
@@ -45,9 +48,7 @@ class Training:
         """Builds agent, environments and loop. ``job.run`` has no "auto" left in it."""
         self.job, self.folder, self.device = job, folder, job.run.device
         torch.set_num_threads(int(job.run.threads))
-        way = job.run.vectorization
-        assert way != "auto"
-        self.envs = make_envs(job.env_id, job.run.n_envs, job.run.seed, way)
+        self.envs: Any = training_envs(job)
         self.eval_envs = make_envs(job.env_id, job.run.eval_episodes)
         self.agent = new_agent(job, self.envs)
         if job.run.compile == "yes":
@@ -87,7 +88,8 @@ class Training:
             training.agent.load_state_dict(state["agent"])
             training.loop.load_state_dict(state["loop"])
             training.meter.load_state_dict(state["meter"])
-            training.envs.call("restore", state["environments"])
+            if state["environments"] is not None:
+                training.envs.call("restore", state["environments"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise StateError(f"{folder.checkpoint} does not fit this run: {error}") from None
         if training.loop.steps >= job.run.total_steps:
@@ -113,9 +115,12 @@ class Training:
                 self.meter.proceed()
                 return stop.number is None
 
-            self.loop.run(total, on_step)
-            self._save()
-        log.close()
+            try:
+                self.loop.run(total, on_step)
+                self._save()
+            finally:
+                log.close()
+                self.loop.close()
         if stop.number is not None and self.loop.steps < total:
             print(f"stopped at step {self.loop.steps:,}; the checkpoint is saved. Go on with:")
             command = f"python scripts/train_agent.py {self.job.algorithm} {self.job.env_id}"
@@ -155,11 +160,17 @@ class Training:
             "env_id": self.job.env_id,
             "agent": self.agent.state_dict(),
             "loop": self.loop.state_dict(),
-            "environments": list(self.envs.call("snapshot")),
+            "environments": self._snapshot(),
             "meter": self.meter.state_dict(),
         }
         save_state(self.folder.checkpoint, state)
         save(self.agent, self.folder.policy)
+
+    def _snapshot(self) -> list[Any] | None:
+        """The environments' states, unless the loop's workers have them."""
+        if isinstance(self.loop, AsynchronousLoop):
+            return None
+        return list(self.envs.call("snapshot"))
 
     def _write_results(self) -> None:
         job, folder, meter = self.job, self.folder, self.meter
@@ -208,6 +219,14 @@ class Training:
             print(f"video:          {file} (return {returns[0]:.1f})")
 
 
+def training_envs(job: Job) -> Any:
+    """The sub-environments to train in; for A3C, whose workers make their own, a sample."""
+    way = job.run.vectorization
+    if job.algorithm == "a3c" or way == "auto":
+        return make_envs(job.env_id, 1)
+    return make_envs(job.env_id, job.run.n_envs, job.run.seed, way)
+
+
 def new_agent(job: Job, envs: Any) -> Agent:
     """A fresh agent for the sub-environments' spaces; raises UnsupportedSpaceError."""
     agent_type, _ = ALGORITHMS[job.algorithm]
@@ -216,8 +235,13 @@ def new_agent(job: Job, envs: Any) -> Agent:
     return agent
 
 
-def new_loop(job: Job, agent: Agent, envs: Any) -> Loop:
+def new_loop(job: Job, agent: Agent, envs: Any) -> Loop | AsynchronousLoop:
     """The loop that trains this kind of agent; raises UserError if there is no memory for it."""
+    if isinstance(agent, A2C):
+        return OnPolicyLoop(agent, envs)
+    if isinstance(agent, A3C):
+        make = partial(worker_env, job.env_id, job.run.seed)
+        return AsynchronousLoop(agent, make, job.run.n_envs)
     size = job.config.buffer_size
     spaces = agent.observation_space, agent.action_space
     try:
@@ -239,10 +263,16 @@ def at_random(agent: Agent) -> Any:
 def settle(job: Job, scratch: Agent) -> RunOptions:
     """Measures what "auto" leaves open, with throw-away updates of ``scratch``, and prints it."""
     run, device = job.run, job.run.device
-    batch = random_batch(scratch, job.config.batch_size)
-    threads, how = choose_threads(run.threads, lambda: scratch.update(batch))
-    updates = expected_updates(job)
-    compile_, why = choose_compile(run.compile, updates, device)
+    if isinstance(scratch, A3C):
+        print(f"workers: {run.n_envs} processes, one thread each")
+        return replace(run, threads=1, compile="no", vectorization="sync")
+    noise: Any = (
+        random_rollout(scratch, run.n_envs)
+        if isinstance(scratch, A2C)
+        else random_batch(scratch, job.config.batch_size)
+    )
+    threads, how = choose_threads(run.threads, lambda: scratch.update(noise))
+    compile_, why = choose_compile(run.compile, expected_updates(job), device)
     way, rates = choose_vectorization(job.env_id, run.n_envs, run.vectorization)
     print(f"device: {device}")
     print(f"threads: {threads} ({how})")
@@ -255,5 +285,7 @@ def settle(job: Job, scratch: Agent) -> RunOptions:
 def expected_updates(job: Job) -> int:
     """Gradient steps of the whole run."""
     config, steps = job.config, job.run.total_steps
+    if job.algorithm == "a2c":
+        return int(steps / (config.n_steps * job.run.n_envs))
     per_phase = config.train_freq if config.gradient_steps == -1 else config.gradient_steps
     return int(max(steps - config.learning_starts, 0) / config.train_freq * per_phase)
