@@ -75,6 +75,7 @@ class A2C(Agent):
     """
 
     algorithm = "a2c"
+    config: A2CConfig
     metric_names = ("policy_loss", "value_loss", "entropy")
     stateful = ("network", "optimizer")
 

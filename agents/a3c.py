@@ -85,6 +85,7 @@ class A3C(Agent):
     """
 
     algorithm = "a3c"
+    config: A3CConfig
     metric_names = ("policy_loss", "value_loss", "entropy")
     stateful = ("network", "optimizer")
 

@@ -48,6 +48,7 @@ class ActorCritic(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 nn.init.orthogonal_(module.weight, math.sqrt(2))
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
         for head, gain in ((self.policy, 0.01), (self.value, 1.0)):
             last = head[-1]

@@ -30,7 +30,7 @@ class Agent(ABC):
     metric_names: ClassVar[tuple[str, ...]]  # what ``update`` returns
     stateful: ClassVar[tuple[str, ...]]  # attributes with state_dict and load_state_dict
     config: Any
-    action_space: Space[Any]
+    action_space: Any  # checked, and of the type that the algorithm needs
     _gradient_step: Callable[..., torch.Tensor]  # an update's arithmetic -> values of its metrics
 
     def __init__(

@@ -124,7 +124,7 @@ class AsynchronousLoop:
 
     def _run_workers(self, until: int) -> list[Outcome]:
         self.shared.pause.zero_()
-        state = {"normalizer": None, "rewards": None}
+        state: dict[str, Any] = {"normalizer": None, "rewards": None}
         if self.agent.normalizer is not None:
             state["normalizer"] = self.agent.normalizer.state_dict()
         if self.agent.reward_normalizer is not None:

@@ -159,6 +159,7 @@ class DDPG(Agent):
     """
 
     algorithm = "ddpg"
+    config: DDPGConfig
     metric_names = ("critic_loss", "q_value", "actor_loss")
     stateful = (
         "actor",

@@ -21,8 +21,7 @@ class Categorical(nn.Module):
 
     def __init__(self, space: Discrete | MultiDiscrete) -> None:
         super().__init__()
-        single = isinstance(space, Discrete)
-        self.shape: tuple[int, ...] = () if single else space.shape
+        self.shape = tuple(space.shape or ())
         self.choices = [int(space.n)] if isinstance(space, Discrete) else space.nvec.tolist()
         self.start = np.atleast_1d(np.asarray(space.start, np.int64))
         self.size, self.width = sum(self.choices), len(self.choices)

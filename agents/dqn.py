@@ -111,6 +111,7 @@ class DQN(Agent):
     """
 
     algorithm = "dqn"
+    config: DQNConfig
     metric_names = ("loss", "q_value")
     stateful = ("network", "target_network", "optimizer")
 
@@ -190,8 +191,9 @@ class DQN(Agent):
 
     def epsilon(self) -> float:
         """The probability of a random action after ``steps`` steps: linear, then flat."""
-        first, last = self.config.initial_epsilon, self.config.final_epsilon
-        done = min(self.steps / max(self.config.exploration_steps, 1), 1.0)
+        config = self.config
+        first, last = config.initial_epsilon, config.final_epsilon
+        done = min(self.steps / max(config.exploration_steps, 1), 1.0)
         return first + (last - first) * done
 
     def random_actions(self, n: int) -> np.ndarray:

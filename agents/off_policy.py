@@ -51,8 +51,8 @@ class OffPolicyLoop(Loop):
         if real.all():
             self.buffer.add(observations, *columns)
         else:
-            kept = (take(column, real) for column in (observations, *columns))
-            self.buffer.add(*kept, envs=np.flatnonzero(real))
+            kept: Any = [take(column, real) for column in (observations, *columns)]
+            self.buffer.add(*kept, np.flatnonzero(real))
         self.pending += int(real.sum())
         return step.episodes
 

@@ -120,6 +120,7 @@ class SAC(Agent):
     """
 
     algorithm = "sac"
+    config: SACConfig
     metric_names = (
         "critic_loss",
         "q_value",
@@ -222,7 +223,7 @@ class SAC(Agent):
         """r + gamma V(s') [B], eq. 2-3, with the smaller target critic; V = 0 after termination."""
         next_obs = batch.next_observations
         next_actions, log_prob = squashed_gaussian(self.actor(next_obs), noise)
-        q = self.target_critics(next_obs, next_actions).amin(0)
+        q: Tensor = self.target_critics(next_obs, next_actions).amin(0)
         soft_value = q - self.log_temperature.exp() * log_prob
         return batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value
 

@@ -31,7 +31,12 @@ def atari(env_id: str, training: bool, **kwargs: Any) -> gym.Env[Any, Any]:
     if training:
         env = LifeLoss(env)
     env = FrameStackObservation(env, STACK)
-    return TransformReward(env, lambda reward: float(np.sign(reward))) if training else env
+    return TransformReward(env, sign) if training else env
+
+
+def sign(reward: Any) -> float:
+    """-1, 0 or 1: rewards as the paper clips them."""
+    return float(np.sign(reward))
 
 
 class LifeLoss(gym.Wrapper[Any, Any, Any, Any]):

@@ -88,7 +88,7 @@ class ResumableVector(VectorWrapper[Any, Any, Any]):
         self.rng = np.random.default_rng([seed, 0])
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         if seed is None:
             seed = int(self.rng.integers(FIRST_TRAINING_SEED, LAST_TRAINING_SEED))

@@ -67,7 +67,7 @@ def choose_vectorization(env_id: str, n_envs: int, choice: str) -> tuple[Vectori
         if choice != "auto":
             if choice not in ways:
                 raise UserError(f"{env_id} has no {choice}; there is: {', '.join(ways)}")
-            return ways[ways.index(choice)], "as asked"  # type: ignore[arg-type]
+            return ways[ways.index(choice)], "as asked"
         if n_envs == 1:
             return "sync", "one environment"
         _prepare(env_id)
