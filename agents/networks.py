@@ -17,6 +17,12 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(n_in, n_out), nonlinearity()]
         super().__init__(*layers[:-1])
 
+    def forward(self, x: Tensor) -> Tensor:
+        # Not the layers' own __call__: for one observation that takes longer than the products.
+        for layer in self._modules.values():
+            x = layer.forward(x)  # type: ignore[union-attr]
+        return x
+
 
 class EnsembleLinear(nn.Module):
     """``members`` linear layers evaluated as one batched product: [E, B, in] -> [E, B, out].

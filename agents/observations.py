@@ -5,7 +5,7 @@ vector; pictures (uint8 Boxes of 2 to 4 dimensions) stay apart, as stacks of fra
 """
 
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -108,7 +108,8 @@ class ObservationLayout:
 
     def finite(self, observations: Observations) -> bool:
         """Whether no number is NaN or infinite."""
-        return self.size == 0 or bool(np.isfinite(self.numbers(observations)).all())
+        # One pass: a sum is finite only if all its terms are, and in double it cannot overflow.
+        return self.size == 0 or isfinite(self.numbers(observations).sum(dtype=np.float64))
 
     def _get(self, observations: Observations, name: str) -> Any:
         if not isinstance(self.space, Dict):

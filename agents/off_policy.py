@@ -47,12 +47,19 @@ class OffPolicyLoop(Loop):
             else:
                 actions = self.agent.act(observations)
         step = self.step(actions)
-        columns = (actions, step.rewards, step.successors, step.terminated, step.truncated)
         if real.all():
+            columns = (actions, step.rewards, step.successors, step.terminated, step.truncated)
             self.buffer.add(observations, *columns)
         else:
-            kept: Any = [take(column, real) for column in (observations, *columns)]
-            self.buffer.add(*kept, np.flatnonzero(real))
+            self.buffer.add(
+                take(observations, real),
+                actions[real],
+                step.rewards[real],
+                take(step.successors, real),
+                step.terminated[real],
+                step.truncated[real],
+                np.flatnonzero(real),
+            )
         self.pending += int(real.sum())
         return step.episodes
 

@@ -29,7 +29,12 @@ _PRESETS: list[tuple[str, str, Preset]] = [
         Preset(
             500_000,
             "ours",
-            {"rmsprop_epsilon": 1e-5, "entropy_coefficient": 0.0, "max_grad_norm": 0.5},
+            {
+                "n_steps": 20,
+                "rmsprop_epsilon": 1e-5,
+                "entropy_coefficient": 0.0,
+                "max_grad_norm": 0.5,
+            },
             n_envs=2,
         ),
     ),

@@ -83,7 +83,10 @@ class ReplayBuffer:
             return
         numbers, next_numbers = map(self.layout.numbers, (observations, next_observations))
         columns = [numbers, actions, rewards, next_numbers, terminated, truncated]
-        new = np.concatenate([np.asarray(c, np.float32).reshape(k, -1) for c in columns], axis=1)
+        new, begin = np.empty((k, self.rows.shape[1]), np.float32), 0
+        for column, width in zip(columns, self._widths, strict=True):
+            new[:, begin : begin + width] = np.reshape(column, (k, width))
+            begin += width
         where = (self.position + np.arange(k)) % self.capacity
         last = slice(-self.capacity, None)  # an older one would be overwritten at once
         self.rows[torch.from_numpy(where[last])] = torch.from_numpy(new[last]).to(self.device)

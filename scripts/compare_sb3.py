@@ -1,10 +1,10 @@
-"""Our SAC beside Stable-Baselines3's: learning curves from both arms, and speed.
+"""Our agents beside Stable-Baselines3's: learning curves from both arms, and speed.
 
     python scripts/compare_sb3.py train sac HalfCheetah-v4 --seed 0 --out results/…/sb3-seed0
     python scripts/compare_sb3.py curves results/sac-halfcheetah-100k
-    python scripts/compare_sb3.py speed HalfCheetah-v4 --out results/sac-speed/speed.json
+    python scripts/compare_sb3.py speed sac HalfCheetah-v4 --out results/sac-speed/speed.json
 
-``train`` trains SB3's published SAC through its public API, on one thread, and evaluates it with
+``train`` trains SB3's published agent through its public API, on one thread, and evaluates it with
 the code, the held-out seeds and the schedule that ``train_agent.py`` uses for ours. ``curves``
 draws both arms and prints the table. ``speed`` runs the arms in turn, each in a process of its
 own, at every thread count, and compares each arm's better one.
@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -32,21 +32,24 @@ from runkit.errors import UserError, run_main
 from runkit.peer import sb3_agent
 from runkit.rundir import machine, versions, write_json
 
+from agents import ALGORITHMS
 from agents.evaluation import evaluate
 from agents.presets import find_preset
 
-EVAL_EVERY, EVAL_EPISODES = 5_000, 10
+Algorithm = Literal["a2c", "ddpg", "dqn", "sac"]
+EVAL_EPISODES = 10
 
 
 @dataclass(frozen=True)
 class TrainArguments:
     """One seed of a Stable-Baselines3 agent, with our preset's hyperparameters."""
 
-    algorithm: tyro.conf.Positional[Literal["sac", "ddpg"]]  # which
+    algorithm: tyro.conf.Positional[Algorithm]  # which
     env_id: tyro.conf.Positional[str]  # Gymnasium id
     out: Path  # folder for eval.csv and run.json; must not exist
-    total_steps: int = 100_000  # environment steps
+    total_steps: int | None = None  # environment steps; default: the preset's
     seed: int = 0  # of everything
+    eval_every: int = 5_000  # environment steps between two evaluations
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,14 @@ class CurvesArguments:
 class SpeedArguments:
     """Environment steps a second of each arm, in turn, round after round."""
 
+    algorithm: tyro.conf.Positional[Algorithm]  # which
     env_id: tyro.conf.Positional[str]  # Gymnasium id
     out: Path  # JSON file for the raw figures
-    steps: int = 2_000  # timed steps a measurement
+    hyperparameters: Literal["defaults", "preset"] = "defaults"  # of both arms
+    n_envs: int = 1  # sub-environments
+    seconds: float = 8.0  # timed, a measurement
     rounds: int = 3  # measurements of each arm at each thread count
-    sbx_python: Path | None = None  # a Python that has sbx-rl, for a third arm
+    sbx_python: Path | None = None  # a Python that has sbx-rl, for a third arm (SAC's defaults)
 
 
 def main(args: list[str]) -> int:
@@ -82,15 +88,19 @@ def main(args: list[str]) -> int:
 def train(args: list[str]) -> int:
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import DummyVecEnv
 
     arguments = parse(TrainArguments, args, "compare_sb3.py train", __doc__)
     if arguments.out.exists():
         raise UserError(f"{arguments.out} exists already")
     torch.set_num_threads(1)
-    hyperparameters = find_preset(arguments.algorithm, arguments.env_id).overrides
+    preset = find_preset(arguments.algorithm, arguments.env_id)
+    total_steps = arguments.total_steps or preset.total_steps
+    config = ALGORITHMS[arguments.algorithm][1](**preset.overrides)
     envs = make_envs(arguments.env_id, EVAL_EPISODES)
-    env = make_env(arguments.env_id)
-    model = sb3_agent(arguments.algorithm, env, hyperparameters, arguments.seed)
+    train_envs = DummyVecEnv([lambda: Monitor(make_env(arguments.env_id))] * preset.n_envs)
+    model = sb3_agent(arguments.algorithm, train_envs, config, total_steps, arguments.seed)
     arguments.out.mkdir(parents=True)
     stream = open(arguments.out / "eval.csv", "w", newline="")  # noqa: SIM115 - until the end
     writer = csv.writer(stream)
@@ -98,14 +108,15 @@ def train(args: list[str]) -> int:
     writer.writerow(["step", "return_mean", "return_std", "wall_seconds", *episodes])
 
     class Evaluations(BaseCallback):
-        """Writes a row every EVAL_EVERY steps; the time that takes is not counted."""
+        """Writes a row every ``eval_every`` steps; the time that takes is not counted."""
 
         def _on_training_start(self) -> None:
             self.started, self.paused = time.perf_counter(), 0.0
             self._write()
 
         def _on_step(self) -> bool:
-            if self.num_timesteps % EVAL_EVERY == 0:
+            before = self.num_timesteps - self.training_env.num_envs
+            if before // arguments.eval_every < self.num_timesteps // arguments.eval_every:
                 self._write()
             return True
 
@@ -120,15 +131,16 @@ def train(args: list[str]) -> int:
             self.paused += time.perf_counter() - now
 
     start = time.perf_counter()
-    model.learn(arguments.total_steps, callback=Evaluations())
+    model.learn(total_steps, callback=Evaluations())
     stream.close()
     record = {
         "arm": "stable_baselines3",
         "algorithm": arguments.algorithm,
         "env_id": arguments.env_id,
         "seed": arguments.seed,
-        "total_steps": arguments.total_steps,
-        "hyperparameters": hyperparameters,
+        "total_steps": total_steps,
+        "n_envs": preset.n_envs,
+        "hyperparameters": asdict(config),
         "threads": 1,
         "machine": machine(),
         "wall_seconds": round(time.perf_counter() - start, 1),
@@ -170,7 +182,7 @@ def speed(args: list[str]) -> int:
                 runs.append({"round": round_, "arm": arm, "threads": threads, **result})
                 rate = result["steps_per_second"]
                 print(
-                    f"round {round_}  {arm:18} {threads} thread(s)  {rate:6.1f} steps/s", flush=True
+                    f"round {round_}  {arm:18} {threads} thread(s)  {rate:8.1f} steps/s", flush=True
                 )
     best = {arm: _best(runs, arm) for arm in arms}
     _report(runs, best)
@@ -186,16 +198,18 @@ def speed(args: list[str]) -> int:
 
 
 def _measure(python: str, arm: str, arguments: SpeedArguments, threads: int) -> dict[str, Any]:
-    command = [python, str(ROOT / "scripts/runkit/speed_worker.py"), arm, arguments.env_id]
-    command += [str(threads), str(arguments.steps)]
+    command = [python, str(ROOT / "scripts/runkit/speed_worker.py"), arm, arguments.algorithm]
+    numbers = (arguments.n_envs, threads, arguments.seconds)
+    command += [arguments.env_id, *map(str, numbers), arguments.hyperparameters]
     # JAX has no thread setting: pinning to n cores is what limits it (and it alone).
     cores = sorted(os.sched_getaffinity(0))
     pin = cores[:threads] if arm == "sbx" else cores
+    path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT) if arm == "firsthand" else ""},
+        env={**os.environ, "PYTHONPATH": "" if arm == "sbx" else path},
         preexec_fn=lambda: os.sched_setaffinity(0, pin),
     )
     if done.returncode != 0:
@@ -225,15 +239,16 @@ def _report(runs: list[dict[str, Any]], best: dict[str, tuple[int, float]]) -> N
         print(f"| {arm} | {threads} | {rate:.0f} | {ours / rate:.2f} |")
     mine = [r for r in runs if (r["arm"], r["threads"]) == ("firsthand", best["firsthand"][0])]
     run = sorted(mine, key=lambda r: float(r["steps_per_second"]))[len(mine) // 2]
-    split = ", ".join(f"{name} {1e3 * seconds:.2f}" for name, seconds in run["split"].items())
-    limit = run["update_gflop"] / run["gflops"]
+    split = ", ".join(f"{name} {1e3 * seconds:.3f}" for name, seconds in run["split"].items())
     print(f"\nmilliseconds a step: {split}")
-    print(
-        f"an update's {run['update_gflop']:.2f} GFLOP of matrix products take {1e3 * limit:.2f} ms "
-        f"at this machine's {run['gflops']:.0f} GFLOP/s: {limit / run['split']['update']:.0%} of it"
-    )
-    memory, replay = run["peak_memory_bytes"] / 1e9, run["replay_bytes"] / 1e9
-    print(f"peak memory {memory:.2f} GB with {replay:.2f} GB of replay arrays in use")
+    if "gflops" in run:
+        limit = run["update_gflop"] / run["gflops"]
+        share = limit / run["split"]["update"]
+        print(
+            f"an update's {run['update_gflop']:.2f} GFLOP of matrix products take "
+            f"{1e3 * limit:.2f} ms at this machine's {run['gflops']:.0f} GFLOP/s: {share:.0%} of it"
+        )
+    print(f"peak memory {run['peak_memory_bytes'] / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":

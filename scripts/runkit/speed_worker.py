@@ -1,11 +1,11 @@
 """Measures one arm's training speed in a process of its own; prints one JSON object.
 
-    python speed_worker.py ARM ENV_ID THREADS STEPS
+    python speed_worker.py ARM ALGORITHM ENV_ID N_ENVS THREADS SECONDS HYPERPARAMETERS
 
 ARM is "firsthand" or the module of a library with Stable-Baselines3's interface:
-"stable_baselines3", or "sbx", which has a virtual environment of its own. Each arm trains SAC with
-the default hyperparameters and is timed from step ``STARTS`` on, when every step has its update
-and everything is compiled.
+"stable_baselines3", or "sbx", which has a virtual environment of its own. HYPERPARAMETERS is
+"defaults" or "preset". Each arm trains long enough first to have every kind of step behind it and
+everything compiled, and is then timed for at least SECONDS.
 """
 
 import importlib
@@ -13,56 +13,123 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-STARTS = 1_500  # the first of them random, the others to warm up
-RANDOM = 500
+RANDOM = 500  # steps with random actions before learning starts, in both arms
+WARM_UP_SECONDS = 3.0
 
 
-def firsthand(env_id: str, threads: int, steps: int) -> dict[str, Any]:
+def main() -> None:
+    arm, algorithm, env_id, n_envs, threads, seconds, hyperparameters = sys.argv[1:]
+    if arm == "sbx":
+        result = sbx(env_id, float(seconds))
+    else:
+        import torch
+
+        torch.set_num_threads(int(threads))
+        config = hyperparameters_of(algorithm, env_id, hyperparameters)
+        measure = firsthand if arm == "firsthand" else stable_baselines3
+        result = measure(algorithm, env_id, int(n_envs), config, float(seconds))
+    result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(result))
+
+
+def hyperparameters_of(algorithm: str, env_id: str, which: str) -> Any:
+    """Our config, with a short random phase where there is one."""
+    from agents import ALGORITHMS
+    from agents.presets import find_preset
+
+    overrides = dict(find_preset(algorithm, env_id).overrides) if which == "preset" else {}
+    _, config_type = ALGORITHMS[algorithm]
+    if hasattr(config_type, "learning_starts"):
+        overrides["learning_starts"] = RANDOM
+    return config_type(**overrides)
+
+
+def timed(run_to: Callable[[int], int], seconds: float, chunk: int) -> float:
+    """Steps a second of ``run_to``, which trains to a step and returns where it got."""
+    step, start = 0, time.perf_counter()
+    while step < 2 * RANDOM or time.perf_counter() - start < WARM_UP_SECONDS:
+        step = run_to(step + chunk)
+    first, start = step, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        step = run_to(step + chunk)
+    return (step - first) / (time.perf_counter() - start)
+
+
+def firsthand(
+    algorithm: str, env_id: str, n_envs: int, config: Any, seconds: float
+) -> dict[str, Any]:
     """Ours: the loop that train_agent.py runs, with the split of where the time goes."""
-    import torch
+    from runkit.arguments import RunOptions
+    from runkit.environments import choose_vectorization
+    from runkit.training import Job, new_agent, new_loop, training_envs
 
-    from agents import SAC, SACConfig
-    from agents.off_policy import OffPolicyLoop
-    from agents.replay import ReplayBuffer
-    from envs import make_vec
-
-    torch.set_num_threads(threads)
-    envs = make_vec(env_id, 1, seed=0)
-    config = SACConfig(learning_starts=RANDOM)
-    agent = SAC(envs.single_observation_space, envs.single_action_space, config)
+    way, _ = choose_vectorization(env_id, n_envs, "auto")
+    run = RunOptions(10**9, n_envs=n_envs, device="cpu", vectorization=way)
+    job = Job(algorithm, env_id, run, config)
+    envs = training_envs(job)
+    agent = new_agent(job, envs)
     agent.compile()
-    n_obs, n_act = agent.layout.size, agent.action_space.shape[0]
-    spaces = agent.observation_space, agent.action_space
-    loop = OffPolicyLoop(agent, envs, ReplayBuffer(config.buffer_size, *spaces, seed=0))
-    loop.run(STARTS, lambda report: True)
-    before, start = dict(loop.seconds), time.perf_counter()
-    loop.run(STARTS + steps, lambda report: True)
-    seconds = time.perf_counter() - start
-    loop.buffer.rows.add_(0)  # claims the memory of all its rows, as a long run would
-    return {
-        "steps_per_second": steps / seconds,
-        "split": {name: (loop.seconds[name] - before[name]) / steps for name in before},
-        "replay_bytes": loop.buffer.rows.nbytes,
-        "gflops": peak_gflops(),
-        "update_gflop": update_gflop(n_obs, n_act, config.hidden_sizes[0], config.batch_size),
-    }
+    loop = new_loop(job, agent, envs)
+
+    def run_to(step: int) -> int:
+        loop.run(step, lambda report: True)
+        return loop.steps
+
+    loop.run(RANDOM + 2 * chunk_of(config, n_envs), lambda report: True)  # compiles
+    loop.seconds = dict.fromkeys(loop.seconds, 0.0)
+    before = loop.steps
+    rate = timed(run_to, seconds, chunk_of(config, n_envs))
+    steps = loop.steps - before
+    split = {name: value / steps for name, value in loop.seconds.items()}
+    result: dict[str, Any] = {"steps_per_second": rate, "vectorization": way, "split": split}
+    if algorithm == "sac":
+        n_obs, n_act = agent.layout.size, agent.action_space.shape[0]
+        result["gflops"] = peak_gflops()
+        result["update_gflop"] = sac_update_gflop(
+            n_obs, n_act, config.hidden_sizes[0], config.batch_size
+        )
+    return result
 
 
-def peer(module: str, env_id: str, threads: int, steps: int) -> dict[str, Any]:
-    """A library with Stable-Baselines3's interface, through its public API."""
+def stable_baselines3(
+    algorithm: str, env_id: str, n_envs: int, config: Any, seconds: float
+) -> dict[str, Any]:
+    """SB3 as published, on its own vector environments."""
+    from stable_baselines3.common.env_util import make_vec_env
+
+    from runkit.peer import sb3_agent
+
+    model = sb3_agent(algorithm, make_vec_env(env_id, n_envs, seed=0), config, 50_000, seed=0)
+
+    def run_to(step: int) -> int:
+        model.learn(step - model.num_timesteps, reset_num_timesteps=False)
+        return int(model.num_timesteps)
+
+    return {"steps_per_second": timed(run_to, seconds, chunk_of(config, n_envs))}
+
+
+def sbx(env_id: str, seconds: float) -> dict[str, Any]:
+    """SBX's SAC (JAX) with its defaults."""
     import gymnasium as gym
-    import torch
 
-    torch.set_num_threads(threads)
-    model = importlib.import_module(module).SAC(
-        "MlpPolicy", gym.make(env_id), learning_starts=RANDOM, device="cpu", seed=0
+    model = importlib.import_module("sbx").SAC(
+        "MlpPolicy", gym.make(env_id), learning_starts=RANDOM, seed=0
     )
-    model.learn(STARTS)
-    start = time.perf_counter()
-    model.learn(steps, reset_num_timesteps=False)
-    return {"steps_per_second": steps / (time.perf_counter() - start)}
+
+    def run_to(step: int) -> int:
+        model.learn(step - model.num_timesteps, reset_num_timesteps=False)
+        return int(model.num_timesteps)
+
+    return {"steps_per_second": timed(run_to, seconds, RANDOM)}
+
+
+def chunk_of(config: Any, n_envs: int) -> int:
+    """Steps between two looks at the clock: some whole training phases."""
+    period = n_envs * getattr(config, "n_steps", 1) * getattr(config, "train_freq", 1)
+    return int(-(-RANDOM // period) * period)
 
 
 def peak_gflops(size: int = 256, seconds: float = 0.5) -> float:
@@ -77,7 +144,7 @@ def peak_gflops(size: int = 256, seconds: float = 0.5) -> float:
     return count * 2 * size**3 / (time.perf_counter() - start) / 1e9
 
 
-def update_gflop(n_obs: int, n_act: int, hidden: int, batch: int) -> float:
+def sac_update_gflop(n_obs: int, n_act: int, hidden: int, batch: int) -> float:
     """Matrix products of one SAC update with two hidden layers, in GFLOP.
 
     Actor: a forward pass over s' and one over s, and the backward pass of the latter. Critics:
@@ -89,16 +156,6 @@ def update_gflop(n_obs: int, n_act: int, hidden: int, batch: int) -> float:
     products = 2 * sum(actor) + sum(actor) + sum(actor[1:])  # forward twice, dW, dx
     products += 2 * (3 * sum(critic) + sum(critic) + sum(critic[1:]) + sum(critic))
     return 2 * batch * products / 1e9
-
-
-def main() -> None:
-    arm, env_id, threads, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    if arm == "firsthand":
-        result = firsthand(env_id, threads, steps)
-    else:
-        result = peer(arm, env_id, threads, steps)
-    result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":
