@@ -20,7 +20,7 @@ class MLP(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         # Not the layers' own __call__: for one observation that takes longer than the products.
         for layer in self._modules.values():
-            x = layer.forward(x)  # type: ignore[union-attr]
+            x = layer.forward(x)
         return x
 
 

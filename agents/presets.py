@@ -19,6 +19,8 @@ class Preset:
 
 _ZOO = "rl-baselines3-zoo, hyperparams"
 _MUJOCO = {"learning_starts": 10_000}
+_DDPG = {"gamma": 0.98, "buffer_size": 200_000, "learning_starts": 10_000}
+_DDPG_SOURCE = f"{_ZOO}, but updates every step instead of after every episode"
 _ATARI = r"(ALE/\w+-v5|\w+NoFrameskip-v4)"
 
 # (algorithm, full-match pattern of the environment id, preset); the first match wins.
@@ -31,6 +33,7 @@ _PRESETS: list[tuple[str, str, Preset]] = [
             "ours",
             {
                 "n_steps": 20,
+                "learning_rate_decay_steps": 500_000,
                 "rmsprop_epsilon": 1e-5,
                 "entropy_coefficient": 0.0,
                 "max_grad_norm": 0.5,
@@ -128,15 +131,10 @@ _PRESETS: list[tuple[str, str, Preset]] = [
             {k: v for k, v in asdict(DQNConfig.paper()).items() if v != asdict(DQNConfig())[k]},
         ),
     ),
-    (
-        "ddpg",
-        r"(Pendulum-v1|LunarLanderContinuous-v[23]|BipedalWalker-v3)",
-        Preset(
-            20_000,
-            f"{_ZOO}, training every step instead of every episode",
-            {"gamma": 0.98, "buffer_size": 200_000, "learning_starts": 10_000},
-        ),
-    ),
+    ("ddpg", r"Pendulum-v1", Preset(20_000, _DDPG_SOURCE, _DDPG)),
+    ("ddpg", r"LunarLanderContinuous-v[23]", Preset(300_000, _DDPG_SOURCE, _DDPG)),
+    ("ddpg", r"BipedalWalker-v3", Preset(1_000_000, _DDPG_SOURCE, _DDPG)),
+    ("ddpg", r"HalfCheetahBulletEnv-v0", Preset(1_000_000, _ZOO, _DDPG)),
     ("sac", r"Pendulum-v1", Preset(20_000, _ZOO, {"learning_rate": 1e-3})),
     ("sac", r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]", Preset(1_000_000, _ZOO, _MUJOCO)),
     ("sac", r"Humanoid-v[345]", Preset(2_000_000, _ZOO, _MUJOCO)),
