@@ -31,6 +31,7 @@ def atari(env_id: str, training: bool, **kwargs: Any) -> gym.Env[Any, Any]:
     if training:
         env = LifeLoss(env)
     env = FrameStackObservation(env, STACK)
+    env.metadata = {**env.metadata, "render_fps": 15}  # one of the emulator's 60 frames in four
     return TransformReward(env, sign) if training else env
 
 

@@ -21,13 +21,13 @@ def register_plugins(env_id: str) -> None:
     """
     if env_id in gym.registry:
         return
-    if env_id.startswith("ALE/") or re.fullmatch(r"\w+(NoFrameskip|Deterministic)?-v[04]", env_id):
+    if "BulletEnv" in env_id:
+        with _quiet():
+            importlib.import_module("pybullet_envs_gymnasium")
+    elif env_id.startswith("ALE/") or re.fullmatch(r"\w+-v[04]", env_id):
         ale_py = importlib.import_module("ale_py")
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
         gym.register_envs(ale_py)
-    elif "BulletEnv" in env_id:
-        with _quiet_stdout():
-            importlib.import_module("pybullet_envs_gymnasium")
 
 
 def make_env(env_id: str, training: bool = False, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -46,31 +46,25 @@ def make_env(env_id: str, training: bool = False, **kwargs: Any) -> gym.Env[Any,
     if is_atari(env_id):
         return atari(env_id, training, **kwargs)
     if "BulletEnv" in env_id:
-        return SettledReset(_make_bullet(env_id, **kwargs))
+        with _quiet():
+            env = SettledReset(gym.make(env_id, disable_env_checker=True, **kwargs))
+            env.reset()  # connects to the engine, which prints
+        return env
     return gym.make(env_id, disable_env_checker=True, **kwargs)
 
 
-def _make_bullet(env_id: str, render_mode: str | None = None) -> gym.Env[Any, Any]:
-    """PyBullet draws "rgb_array" without being asked for it at construction, and prints a lot."""
-    with _quiet_stdout():
-        env = gym.make(env_id, disable_env_checker=True)
-        env.reset()  # connects to the engine
-    return env
-
-
 @contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    """Drops what C code prints to standard output meanwhile."""
+def _quiet() -> Iterator[None]:
+    """Drops what C code prints meanwhile; exceptions are not printed here, but raised."""
     sys.stdout.flush()
-    try:
-        copy = os.dup(1)
-    except OSError:  # no standard output at all
-        yield
-        return
+    sys.stderr.flush()
+    copies = [(number, os.dup(number)) for number in (1, 2)]
     with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 1)
+        for number, _ in copies:
+            os.dup2(nothing.fileno(), number)
     try:
         yield
     finally:
-        os.dup2(copy, 1)
-        os.close(copy)
+        for number, copy in copies:
+            os.dup2(copy, number)
+            os.close(copy)

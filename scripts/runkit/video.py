@@ -13,6 +13,8 @@ from runkit.environments import make_env
 
 from agents.evaluation import EVALUATION_SEED
 
+SMALLEST_HEIGHT = 400  # of a video, in pixels; smaller pictures are enlarged
+
 
 class RenderError(Exception):
     """The environment could not draw itself."""
@@ -20,6 +22,8 @@ class RenderError(Exception):
 
 def make_drawable(env_id: str) -> gym.Env[Any, Any]:
     """The environment in render mode rgb_array; MuJoCo's robots are followed as they run."""
+    if "DISPLAY" not in os.environ:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else pygame complains on stderr
     env = make_env(env_id, render_mode="rgb_array")
     renderer = getattr(env.unwrapped, "mujoco_renderer", None)
     if renderer is not None:
@@ -113,6 +117,8 @@ def _draw(env: gym.Env[Any, Any]) -> np.ndarray:
         raise RenderError(str(error)) from error
     if not isinstance(frame, np.ndarray):
         raise RenderError("the environment draws nothing in render mode rgb_array")
+    factor = -(-SMALLEST_HEIGHT // frame.shape[0])  # an Atari screen has 210 rows
+    frame = frame.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = frame.shape[:2]
     return np.ascontiguousarray(frame[: height // 2 * 2, : width // 2 * 2], dtype=np.uint8)
 
