@@ -54,7 +54,9 @@ class TrainArguments:
 
 @dataclass(frozen=True)
 class CurvesArguments:
-    """Draws FOLDER/curves.png and prints a table from FOLDER/{ours,sb3}-seed*/eval.csv."""
+    """Draws FOLDER/curves.png and prints a table from FOLDER/{ours,sb3}-seed*/eval.csv: both arms,
+    or the one that is there.
+    """
 
     folder: tyro.conf.Positional[Path]  # results of both arms
 
@@ -154,10 +156,10 @@ def curves(args: list[str]) -> int:
     arguments = parse(CurvesArguments, args, "compare_sb3.py curves", __doc__)
     arms = {}
     for arm, label in (("ours", "Firsthand"), ("sb3", "Stable-Baselines3")):
-        files = sorted(arguments.folder.glob(f"{arm}-seed*/eval.csv"))
-        if not files:
-            raise UserError(f"{arguments.folder} holds no {arm}-seed*/eval.csv")
-        arms[label] = [plots.read_evals(file) for file in files]
+        if files := sorted(arguments.folder.glob(f"{arm}-seed*/eval.csv")):
+            arms[label] = [plots.read_evals(file) for file in files]
+    if not arms:
+        raise UserError(f"{arguments.folder} holds no ours-seed*/eval.csv nor sb3-seed*/eval.csv")
     plots.compare(arms, arguments.folder / "curves.png", arguments.folder.name)
     print("| arm | seeds | final return of each seed | mean | std over seeds |")
     print("|---|---|---|---|---|")
