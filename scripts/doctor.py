@@ -25,15 +25,18 @@ from rich.table import Table
 from runkit import ROOT, gl, video
 from runkit.arguments import parse
 from runkit.devices import choose_compile, measure_threads
-from runkit.environments import make_envs
+from runkit.environments import choose_vectorization, make_envs
 from runkit.errors import UserError, run_main
 from runkit.rundir import machine
 
 from agents import SAC
 from agents.off_policy import random_batch
 
-PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "safetensors", "stable-baselines3"]
-ENVIRONMENTS = ["Pendulum-v1", "HalfCheetah-v4", "HalfCheetah-v5"]
+PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "pybullet", "ale-py", "Box2D"]
+PACKAGES += ["safetensors", "stable-baselines3"]
+ENVIRONMENTS = ["Pendulum-v1", "LunarLander-v3", "HalfCheetah-v4", "HalfCheetah-v5"]
+ENVIRONMENTS += ["HalfCheetahBulletEnv-v0", "PongNoFrameskip-v4"]
+VECTORIZED = ["CartPole-v1", "HalfCheetah-v4"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ def main(args: list[str]) -> int:
     table.add_row("ffmpeg", Path(imageio_ffmpeg.get_ffmpeg_exe()).name)
     for env_id in ENVIRONMENTS:
         table.add_row(env_id, _attempt(partial(_steps_per_second, env_id)))
+    for env_id in VECTORIZED:
+        table.add_row(f"8 x {env_id}", _attempt(partial(_vectorizations, env_id)))
     table.add_row("H.264 video", _attempt(_video))
     for line in _threads():
         table.add_row("SAC updates", line)
@@ -91,6 +96,10 @@ def _steps_per_second(env_id: str) -> str:
         envs.step(action)
         steps += 1
     return f"{steps / (time.perf_counter() - start):,.0f} steps/s"
+
+
+def _vectorizations(env_id: str) -> str:
+    return choose_vectorization(env_id, 8, "auto")[1]
 
 
 def _video() -> str:
