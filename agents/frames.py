@@ -31,9 +31,12 @@ class FrameRing:
     def __init__(self, capacity: int, picture: Picture, n_envs: int) -> None:
         self.picture = picture
         length = capacity + capacity // 32 + 4 * n_envs * (picture.stack + 1)
-        self.frames = torch.zeros(length, int(np.prod(picture.frame)), dtype=torch.uint8)
+        # NumPy's zeros: unlike torch.zeros they are not written, so the memory is not claimed yet.
+        self.frames = torch.from_numpy(np.zeros((length, int(np.prod(picture.frame))), np.uint8))
         # [capacity, 2, stack]: frame numbers of each transition's observation and successor.
-        self.numbers = torch.zeros(capacity, 2, picture.stack, dtype=torch.int64)
+        self.numbers = torch.from_numpy(np.zeros((capacity, 2, picture.stack), np.int64))
+        # A stack's frames were written in the last ``stack`` calls of ``add``.
+        self.reach = n_envs * (picture.stack + 1)
         self.current = np.full((n_envs, picture.stack), -1)  # of each env's observation; -1: none
         self.written = 0
 
@@ -50,7 +53,11 @@ class FrameRing:
         ``done`` [k]: the sub-environment's next observation is not this successor.
         """
         numbers = self.numbers.numpy()
-        for i, env in enumerate(range(len(where)) if envs is None else envs):
+        envs = np.arange(len(where)) if envs is None else envs
+        idle = np.ones(len(self.current), bool)
+        idle[envs] = False
+        self.current[idle] = -1  # its frames may be gone when it steps again
+        for i, env in enumerate(envs):
             if self.current[env, 0] < 0:  # an episode begins
                 self.current[env] = self._store(observations[i])
             ids = self._store(successors[i], observations[i], self.current[env])
@@ -77,9 +84,10 @@ class FrameRing:
             self.written += 1
         return ids
 
-    def whole(self, row: int) -> bool:
-        """Whether no frame of the transition at ``row`` has been overwritten."""
-        return int(self.numbers[row].min()) >= self.written - len(self.frames)
+    def lost(self, rows: np.ndarray) -> np.ndarray:
+        """Which of the transitions at ``rows`` show a frame that has been overwritten."""
+        first: np.ndarray = self.numbers.numpy()[rows].min(axis=(1, 2))
+        return first < self.written - len(self.frames)
 
     def gather(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Observations' and successors' pictures, each [B, C, H, W], in one gather."""
@@ -103,6 +111,8 @@ class FrameRing:
         fits = len(frames) == min(written, len(self.frames)) and len(numbers) <= len(self.numbers)
         fits &= frames.shape[1:] == self.frames.shape[1:]
         fits &= numbers.shape[1:] == self.numbers.shape[1:] and current.shape == self.current.shape
+        begun = (current >= 0).all(1)
+        fits &= bool((begun | (current == -1).all(1)).all())
         fits &= numbers.numel() == 0 or (
             int(numbers.min()) >= 0 and max(int(numbers.max()), int(current.max())) < written
         )

@@ -53,10 +53,12 @@ class ObservationLayout:
     """
 
     def __init__(self, space: Space[Any], algorithm: str = "the agent") -> None:
-        self.space = space
+        self.space, self._numbers = space, NUMBERS  # what a part called "numbers" is called here
         parts = dict(space.spaces) if isinstance(space, Dict) else {PIXELS: space}
         if NUMBERS in parts and isinstance(space, Dict):
-            parts = {f"{NUMBERS}_" if k == NUMBERS else k: v for k, v in parts.items()}
+            while self._numbers in parts:
+                self._numbers += "_"
+            parts = {self._numbers if k == NUMBERS else k: v for k, v in parts.items()}
         self.pictures = {name: _picture(s) for name, s in parts.items() if is_picture(s)}
         self._sizes = {
             name: _size(s, algorithm) for name, s in parts.items() if name not in self.pictures
@@ -114,9 +116,7 @@ class ObservationLayout:
     def _get(self, observations: Observations, name: str) -> Any:
         if not isinstance(self.space, Dict):
             return observations
-        if name not in observations:
-            name = name.removesuffix("_")
-        return observations[name]
+        return observations[NUMBERS if name == self._numbers else name]
 
 
 def is_picture(space: Space[Any]) -> bool:

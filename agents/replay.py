@@ -54,7 +54,8 @@ class ReplayBuffer:
         self.layout = ObservationLayout(observation_space)
         n_obs, n_act = self.layout.size, int(np.prod(action_space.shape or ()))
         self._widths = [n_obs, n_act, 1, n_obs, 1, 1]
-        self.rows = torch.zeros(capacity, sum(self._widths), device=device)
+        self.rows = torch.from_numpy(np.zeros((capacity, sum(self._widths)), np.float32))
+        self.rows = self.rows.to(device)
         self.pictures = {
             name: FrameRing(capacity, picture, n_envs)
             for name, picture in self.layout.pictures.items()
@@ -96,8 +97,12 @@ class ReplayBuffer:
         for name, ring in self.pictures.items():
             before, after = (self.layout.frames(o, name) for o in (observations, next_observations))
             ring.add(where, before, after, terminated | truncated, envs)
-            while not ring.whole((self.position - self.size) % self.capacity):
-                self.size -= 1
+            while len(lost := np.flatnonzero(ring.lost(self._oldest(ring.reach)))):
+                self.size -= int(lost[-1]) + 1
+
+    def _oldest(self, n: int) -> np.ndarray:
+        """Rows of the n oldest transitions."""
+        return (self.position - self.size + np.arange(min(n, self.size))) % self.capacity
 
     def sample(self, batch_size: int) -> Batch:
         """Draws ``batch_size`` transitions uniformly, with replacement."""

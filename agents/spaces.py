@@ -80,7 +80,8 @@ def space_to_json(space: Space[Any]) -> dict[str, Any]:
             "start": space.start.tolist(),
         }
     if isinstance(space, MultiBinary):
-        return {"type": "MultiBinary", "n": list(space.shape)}
+        n = space.n if isinstance(space.n, int) else list(space.shape)
+        return {"type": "MultiBinary", "n": n}
     if isinstance(space, Dict):
         parts = [[name, space_to_json(part)] for name, part in space.spaces.items()]
         return {"type": "Dict", "spaces": parts}
@@ -97,9 +98,11 @@ def space_from_json(data: dict[str, Any]) -> Space[Any]:
     if kind == "MultiDiscrete":
         return MultiDiscrete(np.array(data["nvec"]), start=np.array(data["start"]))
     if kind == "MultiBinary":
-        return MultiBinary([int(n) for n in data["n"]])
+        n = data["n"]
+        return MultiBinary(n if isinstance(n, int) else [int(size) for size in n])
     if kind == "Dict":
-        return Dict({str(name): space_from_json(part) for name, part in data["spaces"]})
+        # As pairs: of a dict, Gymnasium would sort the names, and so the columns of the numbers.
+        return Dict([(str(name), space_from_json(part)) for name, part in data["spaces"]])
     raise ValueError(f"unknown space {kind!r}")
 
 

@@ -40,13 +40,14 @@ def sign(reward: Any) -> float:
     return float(np.sign(reward))
 
 
-class LifeLoss(gym.Wrapper[Any, Any, Any, Any]):
+class LifeLoss(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Losing a life terminates the episode, but the game goes on: the next ``reset`` only steps.
 
     ``goes_on`` says whether the next ``reset`` without a seed will continue the game.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
         self.lives, self.goes_on = 0, False
 

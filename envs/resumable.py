@@ -54,7 +54,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         return {
             "episode_seed": self.episode_seed,
             "actions": np.stack(self.actions) if self.actions else None,
-            "resets": self.resets,
+            "resets": [*self.resets],
             "rng": self.rng.bit_generator.state,
         }
 
@@ -101,7 +101,7 @@ class ResumableVector(VectorWrapper[Any, Any, Any]):
     def snapshot(self) -> dict[str, Any]:
         """Plain data that ``restore`` takes."""
         state = {
-            name: value
+            name: np.array(value) if isinstance(value, np.ndarray) else value
             for name, value in vars(self.env.unwrapped).items()
             if isinstance(value, (np.ndarray, bool, int, float))
         }
@@ -115,5 +115,5 @@ class ResumableVector(VectorWrapper[Any, Any, Any]):
         for name, value in mine["state"].items():
             if name not in vars(env):
                 raise ValueError(f"the environment has no {name!r}")
-            setattr(env, name, value)
+            setattr(env, name, np.array(value) if isinstance(value, np.ndarray) else value)
         env.np_random.bit_generator.state = mine["rng"]

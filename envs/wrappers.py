@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 
 
-class SettledReset(gym.Wrapper[Any, Any, Any, Any]):
+class SettledReset(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Makes the first episode like all others, for simulators whose first reset differs.
 
     PyBullet's environments load their robot at the first reset and restore a saved state at every
@@ -13,6 +13,7 @@ class SettledReset(gym.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
         self.settled = False
 

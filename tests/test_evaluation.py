@@ -28,7 +28,7 @@ class Lottery(gym.Env[np.ndarray, np.ndarray]):
         super().reset(seed=seed)
         self.left = int(self.np_random.integers(1, 30))
         self.truncates = bool(self.np_random.integers(2))
-        return self.observe(), {}
+        return self.observe(), {"length": self.left}
 
     def observe(self) -> np.ndarray:
         self.observation = self.np_random.uniform(-1, 1, 1).astype(np.float32)
@@ -44,6 +44,16 @@ class Lottery(gym.Env[np.ndarray, np.ndarray]):
 def act(observations: np.ndarray) -> np.ndarray:
     actions: np.ndarray = np.tanh(2 * observations)
     return actions
+
+
+def predict(
+    observation: np.ndarray,
+    state: Any = None,
+    episode_start: np.ndarray | None = None,
+    deterministic: bool = False,
+) -> tuple[np.ndarray, None]:
+    assert deterministic
+    return act(observation), None
 
 
 def one_by_one(n: int, seed: int) -> list[float]:
@@ -63,13 +73,39 @@ def one_by_one(n: int, seed: int) -> list[float]:
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_first_episode_of_every_environment(mode: AutoresetMode) -> None:
     envs = SyncVectorEnv([Lottery] * 12, autoreset_mode=mode)
-    first = evaluate(act, envs, seed=77)
+    first = evaluate(predict, envs, seed=77)
     np.testing.assert_allclose(first, one_by_one(12, 77), rtol=1e-12)
     assert len(set(first)) == 12
+    assert first.dtype == np.float64
     for _ in range(7):  # what is played in between does not matter
         envs.step(envs.action_space.sample())
-    np.testing.assert_array_equal(evaluate(act, envs, seed=77), first)
-    np.testing.assert_allclose(evaluate(act, envs), one_by_one(12, EVALUATION_SEED), rtol=1e-12)
+    np.testing.assert_array_equal(evaluate(predict, envs, seed=77), first)
+    np.testing.assert_allclose(evaluate(predict, envs), one_by_one(12, EVALUATION_SEED), rtol=1e-12)
+
+
+def test_state_and_episode_starts_are_handed_on() -> None:
+    """As Stable-Baselines3 does: None and all True at first, then what ``predict`` returned."""
+    calls: list[tuple[Any, np.ndarray]] = []
+
+    def recurrent(
+        observation: np.ndarray,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, int]:
+        assert episode_start is not None
+        calls.append((state, episode_start.copy()))
+        return act(observation), len(calls)
+
+    envs = SyncVectorEnv([Lottery] * 12, autoreset_mode=AutoresetMode.SAME_STEP)
+    evaluate(recurrent, envs, seed=77)
+    assert [state for state, _ in calls] == [None, *range(1, len(calls))]
+    starts = np.stack([start for _, start in calls])
+    assert starts[0].all()
+    lengths = [Lottery().reset(seed=77 + i)[1]["length"] for i in range(12)]
+    for i, length in enumerate(lengths):  # all but the longest begin a second episode
+        assert not starts[1:length, i].any()
+        assert length == max(lengths) or starts[length, i]
 
 
 def test_evaluation_seeds_are_held_out() -> None:
@@ -82,7 +118,7 @@ def test_equals_stable_baselines() -> None:
     envs = make_vec("Pendulum-v1", n)
     space, actions = envs.single_observation_space, envs.single_action_space
     agent = SAC(space, actions, SACConfig(hidden_sizes=(16,)), seed=4)
-    ours = evaluate(lambda obs: agent.act(obs, deterministic=True), envs, seed)
+    ours = evaluate(agent.predict, envs, seed)
 
     theirs = DummyVecEnv([lambda: Monitor(gym.make("Pendulum-v1"))] * n)
     theirs.seed(seed)

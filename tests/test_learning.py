@@ -8,8 +8,8 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from agents import SAC, SACConfig
-from agents.evaluation import evaluate
+from agents import SAC, Agent, SACConfig
+from agents.evaluation import Predict, evaluate
 from agents.off_policy import OffPolicyLoop
 from agents.replay import ReplayBuffer
 
@@ -37,6 +37,18 @@ class Halve(gym.Env[np.ndarray, np.ndarray]):
         return self.observe(), reward, False, self.steps == 5, {}
 
 
+def at_random(agent: Agent) -> Predict:
+    def predict(
+        observation: Any,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, None]:
+        return agent.random_actions(len(observation)), None
+
+    return predict
+
+
 @pytest.mark.learning
 def test_sac_learns_to_halve() -> None:
     """Random actions return -5 (1/3 + 1/12) = -2.08 on average; 0.1 off at each step is -0.05."""
@@ -45,10 +57,11 @@ def test_sac_learns_to_halve() -> None:
     )
     config = SACConfig(hidden_sizes=(32, 32), learning_rate=3e-3, batch_size=64, gamma=0.9)
     agent = SAC(envs.single_observation_space, envs.single_action_space, config, seed=0)
-    by_chance = evaluate(lambda obs: agent.random_actions(len(obs)), test_envs).mean()
+    by_chance = evaluate(at_random(agent), test_envs).mean()
     assert -2.5 < by_chance < -1.7
 
     envs.reset(seed=0)
-    OffPolicyLoop(agent, envs, ReplayBuffer(10_000, 1, 1, seed=0)).run(1_500, lambda report: True)
-    learned = evaluate(lambda obs: agent.act(obs, deterministic=True), test_envs).mean()
+    buffer = ReplayBuffer(10_000, agent.observation_space, agent.action_space, seed=0)
+    OffPolicyLoop(agent, envs, buffer).run(1_500, lambda report: True)
+    learned = evaluate(agent.predict, test_envs).mean()
     assert learned > -0.05

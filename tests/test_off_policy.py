@@ -12,9 +12,10 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from agents.normalizer import RunningNormalizer
-from agents.off_policy import OffPolicyLoop, StepReport
+from agents.agent import Agent
+from agents.off_policy import OffPolicyLoop
 from agents.replay import Batch, ReplayBuffer
+from agents.stepping import StepReport
 
 MODES = [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP]
 RANDOM_ACTION = -1.0
@@ -64,14 +65,15 @@ class Counting(gym.Env[np.ndarray, np.ndarray]):
         return observation, code(observation), terminated, done and not terminated, {}
 
 
-class Scripted:
+class Scripted(Agent):
     """Acts with the code of what it observes, and counts its updates."""
+
+    algorithm, metric_names, stateful = "scripted", ("updates",), ()
 
     def __init__(self, **config: int) -> None:
         defaults = {"batch_size": 4, "learning_starts": 0, "train_freq": 1, "gradient_steps": -1}
-        self.config = SimpleNamespace(**{**defaults, **config})
-        self.normalizer = RunningNormalizer(3)
-        self.updates = 0
+        values = {"normalize_observations": True, **defaults, **config}
+        super().__init__(Counting.observation_space, SimpleNamespace(**values), 0, "cpu")
 
     def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
         assert not deterministic
@@ -79,9 +81,6 @@ class Scripted:
 
     def random_actions(self, n: int) -> np.ndarray:
         return np.full((n, 1), RANDOM_ACTION, np.float32)
-
-    def observe(self, observations: np.ndarray) -> None:
-        self.normalizer.update(observations)
 
     def update(self, batch: Batch) -> dict[str, float]:
         assert len(batch.rewards) == self.config.batch_size
@@ -94,7 +93,8 @@ def make(n_envs: int, mode: AutoresetMode, **config: int) -> OffPolicyLoop:
         [lambda i=i: Counting(i) for i in range(n_envs)],  # type: ignore[misc]
         autoreset_mode=mode,
     )
-    return OffPolicyLoop(Scripted(**config), envs, ReplayBuffer(1000, 3, 1, seed=0))
+    spaces = Counting.observation_space, Counting.action_space
+    return OffPolicyLoop(Scripted(**config), envs, ReplayBuffer(1000, *spaces, 0, n_envs=n_envs))
 
 
 def true_transitions(index: int, random: int) -> Iterator[list[float]]:
@@ -140,6 +140,7 @@ def test_stores_every_real_transition_and_no_other(n_envs: int, mode: AutoresetM
 
     def on_step(report: StepReport) -> bool:
         assert report.step == loop.steps
+        assert report.before == (reports[-1].step if reports else 0)
         reports.append(report)
         return True
 
@@ -156,8 +157,8 @@ def test_agent_observes_what_it_acts_on(n_envs: int, mode: AutoresetMode) -> Non
     loop = make(n_envs, mode)
     loop.run(40, lambda report: True)
     seen = loop.buffer.rows[: loop.buffer.size, 0:3].double().numpy()
-    assert isinstance(loop.agent, Scripted)
-    assert loop.agent.normalizer.count == len(seen)
+    assert loop.agent.normalizer is not None
+    assert loop.agent.normalizer.count == loop.agent.steps == len(seen)
     np.testing.assert_allclose(loop.agent.normalizer.mean, seen.mean(0), rtol=1e-10)
 
 
@@ -195,7 +196,6 @@ def test_updates_when_due(
         gradient_steps=gradient_steps,
     )
     agent, seen = loop.agent, []
-    assert isinstance(agent, Scripted)
 
     def on_step(report: StepReport) -> bool:
         if report.updates:

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete
 
 from agents.replay import Batch, ReplayBuffer
 from agents.state import load_state, save_state
 
 OBSERVATION, ACTION = 3, 2
+OBSERVATIONS, ACTIONS = Box(-np.inf, np.inf, (OBSERVATION,)), Box(-1, 1, (ACTION,))
 Columns = tuple[np.ndarray, ...]
 
 
@@ -32,11 +34,13 @@ def numbered(first: int, k: int) -> Columns:
 
 
 def make(capacity: int, seed: int = 0) -> ReplayBuffer:
-    return ReplayBuffer(capacity, OBSERVATION, ACTION, seed)
+    return ReplayBuffer(capacity, OBSERVATIONS, ACTIONS, seed)
 
 
 def assert_same(first: Batch, second: Batch) -> None:
     for ours, theirs in zip(first, second, strict=True):
+        assert isinstance(ours, torch.Tensor)
+        assert isinstance(theirs, torch.Tensor)
         assert torch.equal(ours, theirs)
 
 
@@ -63,6 +67,8 @@ def test_columns_come_back_where_they_belong() -> None:
     buffer = make(50)
     buffer.add(*numbered(1, 12))
     batch = buffer.sample(200)
+    assert isinstance(batch.observations, torch.Tensor)
+    assert isinstance(batch.next_observations, torch.Tensor)
     assert batch.observations.shape == batch.next_observations.shape == (200, OBSERVATION)
     n = batch.rewards
     assert set(n.tolist()) == set(range(1, 13))  # all that is stored, and no empty row
@@ -71,6 +77,24 @@ def test_columns_come_back_where_they_belong() -> None:
     assert torch.equal(batch.next_observations, batch.observations + 0.5)
     assert torch.equal(batch.terminated, (n % 2 == 0).float())
     assert torch.equal(batch.truncated, (n % 3 == 0).float())
+
+
+def test_gathers_the_rows_asked_for() -> None:
+    buffer = make(10)
+    buffer.add(*numbered(0, 14))  # rows 0 to 3 hold 10 to 13
+    assert buffer.gather(np.array([3, 0, 4, 3])).rewards.tolist() == [13, 10, 4, 13]
+
+
+def test_discrete_actions_and_one_hot_observations() -> None:
+    buffer = ReplayBuffer(5, Discrete(3, start=1), Discrete(4, start=-1), seed=0)
+    columns = (np.array([-1, 2]), np.array([0.5, 1]), np.array([2, 3]), np.ones(2), np.zeros(2))
+    buffer.add(np.array([1, 3]), *columns)
+    batch = buffer.gather(np.arange(2))
+    assert isinstance(batch.observations, torch.Tensor)
+    assert isinstance(batch.next_observations, torch.Tensor)
+    assert torch.equal(batch.observations, torch.tensor([[1.0, 0, 0], [0, 0, 1]]))
+    assert torch.equal(batch.next_observations, torch.tensor([[0.0, 1, 0], [0, 0, 1]]))
+    assert batch.actions.tolist() == [[-1], [2]]
 
 
 @pytest.mark.parametrize("stored", [20, 50])  # half full; full and overwritten
@@ -102,13 +126,17 @@ def test_refuses_state_that_does_not_fit() -> None:
     full, partial = make(10), make(10)
     full.add(*numbered(0, 14))
     partial.add(*numbered(0, 4))
-    narrow = ReplayBuffer(10, OBSERVATION + 1, ACTION, 0)
+    narrow = ReplayBuffer(10, Box(-1, 1, (OBSERVATION + 1,)), ACTIONS, 0)
     refused = [
         (make(9), full.state_dict()),  # too small
         (make(3), partial.state_dict()),
         (narrow, full.state_dict()),  # rows of another width
         (make(10), {**full.state_dict(), "position": 10}),
         (make(10), {**full.state_dict(), "position": -1}),
+        (make(10), {**full.state_dict(), "size": 11}),
+        (make(10), {**full.state_dict(), "size": -1}),
+        (make(10), {**partial.state_dict(), "size": 5}),  # more than was ever written
+        (make(10), {**partial.state_dict(), "position": 3}),  # a gap in a ring not yet closed
     ]
     for buffer, state in refused:
         with pytest.raises(ValueError, match="does not fit"):

@@ -6,7 +6,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import SyncVectorEnv
 
 from agents.state import load_state, save_state
 from envs import make_vec
@@ -24,13 +23,13 @@ def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def play(envs: SyncVectorEnv, steps: int, seed: int) -> list[Step]:
+def play(envs: Any, steps: int, seed: int) -> list[Step]:
     """Random actions; returns (observations, rewards, terminated, truncated) of each step."""
     rng = np.random.default_rng(seed)
     space = envs.action_space
     played = []
     for _ in range(steps):
-        action = rng.uniform(space.low, space.high).astype(space.dtype)  # type: ignore[attr-defined]
+        action = rng.uniform(space.low, space.high).astype(space.dtype)
         played.append(envs.step(action)[:4])
     return played
 
@@ -46,7 +45,7 @@ def assert_same(first: list[Step], second: list[Step]) -> None:
 def test_restored_environments_go_on_bit_identically(
     tmp_path: Path, env_id: str, n_envs: int
 ) -> None:
-    envs = make_vec(env_id, n_envs, seed=5, max_episode_steps=EPISODE)
+    envs: Any = make_vec(env_id, n_envs, seed=5, max_episode_steps=EPISODE)
     envs.reset()
     before = play(envs, EPISODE + 31, seed=0)
     assert any((terminated | truncated).any() for *_, terminated, truncated in before)
@@ -56,13 +55,14 @@ def test_restored_environments_go_on_bit_identically(
     assert ends >= 2 * n_envs
 
     # Of another seed: what comes after the restored episode must not depend on it.
-    again = make_vec(env_id, n_envs, seed=99, max_episode_steps=EPISODE)
+    again: Any = make_vec(env_id, n_envs, seed=99, max_episode_steps=EPISODE)
     again.call("restore", load_state(tmp_path / "state")["environments"])
     assert_same(play(again, 200, seed=1), expected)
 
 
 def test_snapshot_at_the_very_start_of_an_episode(tmp_path: Path) -> None:
-    envs, again = make_vec("Pendulum-v1", 2, seed=5), make_vec("Pendulum-v1", 2, seed=5)
+    envs: Any = make_vec("Pendulum-v1", 2, seed=5)
+    again: Any = make_vec("Pendulum-v1", 2, seed=5)
     envs.reset()
     save_state(tmp_path / "state", {"environments": list(envs.call("snapshot"))})
     again.call("restore", load_state(tmp_path / "state")["environments"])
@@ -99,14 +99,14 @@ def test_a_given_seed_is_taken_as_it_is() -> None:
     assert env.episode_seed == 7
     assert env.rng.bit_generator.state == stream
 
-    envs = make_vec("Pendulum-v1", 3)
+    envs: Any = make_vec("Pendulum-v1", 3)
     expected = [plain.reset(seed=10_000 + i)[0] for i in range(3)]
     np.testing.assert_array_equal(envs.reset(seed=10_000)[0], expected)
 
 
 def test_run_seed_names_the_trajectories() -> None:
     def trajectory(seed: int) -> list[Step]:
-        envs = make_vec("Pendulum-v1", 2, seed=seed, max_episode_steps=20)
+        envs: Any = make_vec("Pendulum-v1", 2, seed=seed, max_episode_steps=20)
         return [(envs.reset()[0],), *play(envs, 50, seed=1)]
 
     assert_same(trajectory(3), trajectory(3))
@@ -114,7 +114,7 @@ def test_run_seed_names_the_trajectories() -> None:
 
 
 def test_sub_environments_play_different_episodes() -> None:
-    envs = make_vec("Pendulum-v1", 3, seed=0)
+    envs: Any = make_vec("Pendulum-v1", 3, seed=0)
     seeds: list[int] = []
     for _ in range(100):
         envs.reset()

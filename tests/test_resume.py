@@ -1,11 +1,13 @@
 """A run that is stopped and resumed ends exactly like one that was not."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 import train_agent
 from command import ROOT, SMALL, Outcome, assert_error, files, run
 
+from agents import DDPGConfig
 from agents.state import load_state
 
 pytestmark = pytest.mark.lifecycle
@@ -209,9 +212,19 @@ def test_resume_refuses_what_does_not_fit(tmp_path: Path, finished: Path) -> Non
     assert files(finished) == before
 
 
+def rename_algorithm(folder: Path, name: str, config: dict[str, Any] | None = None) -> None:
+    file = folder / "config.json"
+    record = json.loads(file.read_text())
+    record |= {"algorithm": name, "config": config or record["config"]}
+    file.write_text(json.dumps(record))
+
+
 def test_checkpoint_of_another_algorithm(tmp_path: Path, finished: Path) -> None:
     folder = tmp_path / "run"
     subprocess.run(["cp", "-r", finished, folder], check=True)
-    config = folder / "config.json"
-    config.write_text(config.read_text().replace('"sac"', '"ddpg"'))
-    assert_error(run(train_agent.main, "--resume", folder), "ddpg")
+    rename_algorithm(folder, "no such algorithm")
+    assert_error(run(train_agent.main, "--resume", folder), "no such algorithm")
+    rename_algorithm(folder, "ddpg")
+    assert_error(run(train_agent.main, "--resume", folder), "config fields")
+    rename_algorithm(folder, "ddpg", asdict(DDPGConfig()))
+    assert_error(run(train_agent.main, "--resume", folder), "checkpoint of algorithm 'sac'", "ddpg")

@@ -10,13 +10,24 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import Space
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import (
+    Box,
+    Dict,
+    Discrete,
+    Graph,
+    MultiBinary,
+    MultiDiscrete,
+    Sequence,
+    Text,
+    Tuple,
+)
+from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 import agents
 from agents import SAC, SACConfig, StateError, UnsupportedSpaceError
 from agents.networks import EnsembleLinear
-from agents.replay import Batch
+from agents.replay import Batch, ReplayBuffer
 from agents.sac import squashed_gaussian
 from agents.state import load_state, save_state
 
@@ -135,7 +146,7 @@ def test_actor_climbs_the_critic() -> None:
     with torch.no_grad():
         for parameter in agent.critics.parameters():
             parameter.zero_()
-        first, second, last = (m for m in agent.critics if isinstance(m, EnsembleLinear))
+        first, second, last = (m for m in agent.critics.net if isinstance(m, EnsembleLinear))
         first.weight[:, 3, 0] = second.weight[:, 0, 0] = last.weight[:, 0, 0] = 1.0
         first.bias[:, 0, 0] = 2.0  # keeps the ReLUs open: Q = a + 2
     before = agent.act(np.ones(3), deterministic=True)
@@ -152,11 +163,11 @@ def test_actor_step_leaves_the_critics_alone() -> None:
 
     with torch.no_grad():
         next_actions, log_prob = squashed_gaussian(before.actor(batch.next_observations), noise[0])
-        q = before.target_critics(torch.cat([batch.next_observations, next_actions], 1))[..., 0]
+        q = before.target_critics(batch.next_observations, next_actions)
         value = q.amin(0) - log_prob  # the temperature starts at 1
         target = batch.rewards + 0.99 * (1 - batch.terminated) * value
     actions = torch.stack([(batch.actions[:, 0] - 1) / 3, batch.actions[:, 1] * 2 - 1], 1)
-    q = before.critics(torch.cat([batch.observations, actions], 1))[..., 0]
+    q = before.critics(batch.observations, actions)
     loss = 0.5 * ((q - target) ** 2).mean(1).sum()
     parameters = list(before.critics.parameters())
     gradients = torch.autograd.grad(loss, parameters)
@@ -292,13 +303,15 @@ def test_normalizer_stands_before_all_networks() -> None:
     seen = 5 + 3 * np.random.default_rng(0).normal(size=(50, 3))
     normalizing.observe(seen)
     mean, std = torch.tensor(seen.mean(0)), torch.tensor(seen.std(0))
-    raw = batch._replace(
-        observations=(batch.observations * std + mean).float(),
-        next_observations=(batch.next_observations * std + mean).float(),
-    )
+    scaled, next_scaled = batch.observations, batch.next_observations
+    assert isinstance(scaled, Tensor)
+    assert isinstance(next_scaled, Tensor)
+    observations = (scaled * std + mean).float()
+    next_observations = (next_scaled * std + mean).float()
+    raw = batch._replace(observations=observations, next_observations=next_observations)
     for stochastic in (False, True):
-        ours = normalizing.act(raw.observations.numpy(), deterministic=not stochastic)
-        theirs = plain.act(batch.observations.numpy(), deterministic=not stochastic)
+        ours = normalizing.act(observations.numpy(), deterministic=not stochastic)
+        theirs = plain.act(scaled.numpy(), deterministic=not stochastic)
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert normalizing.update(raw) == pytest.approx(plain.update(batch), rel=1e-4)
 
@@ -318,8 +331,12 @@ def test_normalizer_stands_before_all_networks() -> None:
             "bounds.*RescaleAction",
         ),
         (OBSERVATIONS, Box(np.array([-1, 0.5], np.float32), 0.5, (2,)), "low < high"),
-        (Box(0, 255, (8, 8)), ONE_ACTION, r"observations that are vectors.*\(8, 8\)"),
-        (Discrete(4), ONE_ACTION, r"observations that are vectors.*Discrete\(4\)"),
+        (Text(5), ONE_ACTION, "needs observations that are.*Text"),
+        (Graph(OBSERVATIONS, None), ONE_ACTION, "needs observations that are.*Graph"),
+        (Sequence(OBSERVATIONS), ONE_ACTION, "needs observations that are.*Sequence"),
+        (Tuple([OBSERVATIONS]), ONE_ACTION, "needs observations that are.*Tuple"),
+        (Dict(a=Dict(b=OBSERVATIONS)), ONE_ACTION, "needs observations that are.*Dict"),
+        (Dict(a=OBSERVATIONS, b=Text(5)), ONE_ACTION, "needs observations that are.*Text"),
     ],
 )
 def test_spaces_it_cannot_act_in(
@@ -327,6 +344,47 @@ def test_spaces_it_cannot_act_in(
 ) -> None:
     with pytest.raises(UnsupportedSpaceError, match=f"SAC.*{message}"):
         SAC(observation_space, action_space)
+
+
+def test_pictures_that_the_encoder_cannot_take() -> None:
+    with pytest.raises(UnsupportedSpaceError, match=r"35 x 84.*too small.*ResizeObservation"):
+        SAC(Box(0, 255, (35, 84), np.uint8), ONE_ACTION)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Box(0, 255, (8, 8)),  # floats: numbers, whatever their shape
+        Discrete(4, start=-1),
+        MultiDiscrete([3, 2]),
+        MultiBinary((2, 3)),
+        Box(0, 255, (36, 36), np.uint8),
+        Box(0, 255, (2, 36, 40, 3), np.uint8),
+        Dict(joints=OBSERVATIONS, goal=Discrete(3), camera=Box(0, 255, (40, 36, 3), np.uint8)),
+    ],
+)
+def test_observations_of_other_kinds(tmp_path: Path, space: Space[Any]) -> None:
+    """It acts, learns from replay, and comes back from a file as it was."""
+    agent = SAC(space, ACTIONS, SACConfig(hidden_sizes=(8,), normalize_observations=True))
+    buffer = ReplayBuffer(10, space, ACTIONS, seed=0, n_envs=3)
+    space.seed(0)
+    many = batch_space(space, 3)
+    observations, successors = many.sample(), many.sample()
+    agent.observe(observations)
+    actions = agent.act(observations)
+    assert actions.shape == (3, 2)
+    buffer.add(observations, actions, np.ones(3), successors, *np.zeros((2, 3), bool))
+    metrics = agent.update(buffer.sample(4))
+    assert all(math.isfinite(value) for value in metrics.values())
+
+    agents.save(agent, tmp_path)
+    loaded = agents.load(tmp_path)
+    assert loaded.observation_space == space
+    one = space.sample()
+    mode = agent.act(one, deterministic=True)
+    assert ACTIONS.contains(mode)
+    np.testing.assert_array_equal(loaded.act(one, deterministic=True), mode)
+    np.testing.assert_array_equal(loaded.act(observations), agent.act(observations))
 
 
 @pytest.mark.parametrize(
@@ -342,8 +400,8 @@ def test_spaces_it_cannot_act_in(
         ("gamma", -0.1),
         ("tau", 2.0),
         ("temperature", -0.5),
-        ("hidden_sizes", ()),
         ("hidden_sizes", (64, 0)),
+        ("encoder", "no_such_backbone"),
         ("gradient_steps", 0),
         ("gradient_steps", -2),
         ("learning_starts", -1),
@@ -352,6 +410,13 @@ def test_spaces_it_cannot_act_in(
 def test_config_refuses(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name} must"):
         SACConfig(**{name: value})
+
+
+def test_no_hidden_layer_means_linear_networks() -> None:
+    agent = SAC(OBSERVATIONS, ACTIONS, SACConfig(hidden_sizes=()))
+    assert [tuple(p.shape) for p in agent.actor.parameters()] == [(4, 3), (4,)]
+    assert [tuple(p.shape) for p in agent.critics.parameters()] == [(2, 5, 1), (2, 1, 1)]
+    assert math.isfinite(agent.update(random_batch())["critic_loss"])
 
 
 # -- seeds and state ---------------------------------------------------------------------------
@@ -398,6 +463,7 @@ def test_saved_agent_goes_on_identically(tmp_path: Path, config: dict[str, Any])
     agents.save(agent, tmp_path / "policy")
     loaded = agents.load(tmp_path)  # a run directory; its policy folder is found
 
+    assert isinstance(loaded, SAC)
     assert loaded.config == agent.config
     assert loaded.action_space == agent.action_space
     assert loaded.observation_space == agent.observation_space
@@ -419,6 +485,8 @@ def test_saved_agent_goes_on_identically(tmp_path: Path, config: dict[str, Any])
     "damage",
     [
         {"algorithm": "dqn"},
+        {"algorithm": "no such algorithm"},
+        {"observation_space": {"type": "Text"}},
         {"config": {"gamma": 0.9}},
         {"action_space": {"type": "Discrete", "n": 3}},
         {"agent": {}},

@@ -76,7 +76,7 @@ def our_layers(agent: SAC) -> dict[str, list[tuple[Tensor, Tensor]]]:
         "heads": list(zip(last.weight.chunk(2), last.bias.chunk(2), strict=True)),
     }
     for name, critics in (("critic", agent.critics), ("target", agent.target_critics)):
-        ensemble = [m for m in critics if isinstance(m, EnsembleLinear)]
+        ensemble = [m for m in critics.net if isinstance(m, EnsembleLinear)]
         for i in range(2):
             layers[f"{name} {i}"] = [(m.weight[i].T, m.bias[i, 0]) for m in ensemble]
     return layers
@@ -123,9 +123,9 @@ def make_batches(model: TheirSAC) -> Iterator[tuple[Batch, ReplayBufferSamples]]
         yield (
             batch,
             samples._replace(
-                observations=batch.observations,
+                observations=torch.tensor(obs),
                 actions=torch.tensor(squashed),
-                next_observations=batch.next_observations,
+                next_observations=torch.tensor(next_obs),
                 dones=samples.dones.double(),
                 rewards=batch.rewards[:, None],
             ),
