@@ -1,18 +1,23 @@
 """Reinforcement-learning agents, each written by hand from its paper, one file an agent."""
 
-from dataclasses import asdict, fields
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import torch
+from gymnasium.spaces import flatdim
 
 from agents.a2c import A2C, A2CConfig
 from agents.a3c import A3C, A3CConfig
 from agents.agent import Agent
+from agents.config import from_json
 from agents.ddpg import DDPG, DDPGConfig
 from agents.dqn import DQN, DQNConfig
 from agents.failures import TrainingFailure
 from agents.sac import SAC, SACConfig
 from agents.spaces import UnsupportedSpaceError, space_from_json, space_to_json
-from agents.state import StateError, load_state, save_state
+from agents.state import StateError, check_like, load_state, save_state
 
 __all__ = [
     "A2C",
@@ -30,6 +35,7 @@ __all__ = [
     "StateError",
     "TrainingFailure",
     "UnsupportedSpaceError",
+    "check_agent",
     "config_from_json",
     "load",
     "save",
@@ -68,26 +74,47 @@ def load(path: str | Path, device: str = "cpu") -> Agent:
     folder = folder / "policy" if (folder / "policy").is_dir() else folder
     state = load_state(folder)
     try:
+        if state.keys() != {"algorithm", "config", "observation_space", "action_space", "agent"}:
+            raise ValueError(f"it has {', '.join(state)}")
+        spaces = _space(state["observation_space"]), _space(state["action_space"])
+        config = config_from_json(state["algorithm"], state["config"])
+        check_agent(state["agent"], state["algorithm"], *spaces, config)
         agent_type, _ = ALGORITHMS[state["algorithm"]]
-        agent: Agent = agent_type(
-            space_from_json(state["observation_space"]),
-            space_from_json(state["action_space"]),
-            config_from_json(state["algorithm"], state["config"]),
-            device=device,
-        )
+        agent: Agent = agent_type(*spaces, config, device=device)
         agent.load_state_dict(state["agent"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # what is read may be anything, and so may what it leads to
         raise StateError(f"{folder} holds no agent that fits: {error}") from None
     return agent
 
 
-def config_from_json(algorithm: str, values: dict[str, Any]) -> Any:
-    """The config of ``algorithm`` from plain data; unknown or missing fields raise ValueError."""
+def check_agent(
+    state: Any, algorithm: str, observation_space: Any, action_space: Any, config: Any
+) -> None:
+    """Raises ValueError if such an agent is a large one, and ``state`` is not of that size.
+
+    To be asked before it is made: a config may have come from a file and ask for any memory. No
+    memory is claimed here. What fits may be made, and checks the state itself as it loads it.
+    """
+    # No layer has more weights than this on either side, if encoders of pictures end in 512.
+    widest = max(512, *config.hidden_sizes, getattr(config, "lstm_size", 0))
+    ends = flatdim(observation_space) + flatdim(action_space)
+    if (ends + widest * (len(config.hidden_sizes) + 4)) * widest < 2**24:
+        return  # nor are seconds spent on what is harmless: this imports torch._dynamo
+    agent_type, _ = ALGORITHMS[algorithm]
+    with torch.device("meta"):
+        agent: Agent = agent_type(observation_space, action_space, config, device="meta")
+    check_like(state, agent.state_dict())
+
+
+def config_from_json(algorithm: str, values: Any) -> Any:
+    """The config of ``algorithm`` from plain data; ValueError unless that is exactly one."""
     _, config_type = ALGORITHMS[algorithm]
-    names = {f.name for f in fields(config_type)}
-    if set(values) != names:
-        raise ValueError(f"config fields {sorted(set(values) ^ names)} are unknown or missing")
-    as_fields: dict[str, Any] = {}
-    for name, value in values.items():
-        as_fields[name] = tuple(value) if isinstance(value, list) else value
-    return config_type(**as_fields)
+    return from_json(config_type, values)
+
+
+def _space(data: Any) -> Any:
+    """``space_from_json``, which overlooks much, for data that may be forged."""
+    space = space_from_json(data)
+    if json.dumps(space_to_json(space), sort_keys=True) != json.dumps(data, sort_keys=True):
+        raise ValueError(f"{space} is not as it was saved")
+    return space

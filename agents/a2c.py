@@ -48,7 +48,7 @@ class A2CConfig:
     max_grad_norm: float = 0.5  # of the gradient over all parameters; inf: no limit (SB3)
     rmsprop_decay: float = 0.99  # alpha of RMSProp (section 8)
     rmsprop_epsilon: float = 1e-5  # (SB3)
-    epsilon_inside: bool = False  # under the root, as in the paper and in TensorFlow (SB3)
+    epsilon_inside: bool = False  # under the root, as in the paper (SB3)
     hidden_sizes: tuple[int, ...] = (64, 64)  # tanh layers of policy and of value (SB3)
     normalize_advantages: bool = False  # over the rollout, to mean 0 and deviation 1 (SB3)
     normalize_observations: bool = False  # by running mean and variance (not in the paper)
@@ -156,7 +156,8 @@ class A2C(Agent):
         """Returns and the three parts of the loss, then one step; the parts' values."""
         numbers, values = self.network(rollout.observations)
         advantage = self._advantages(rollout, values.detach())
-        weights = (rollout.real / rollout.real.sum()).flatten()  # a reset is no step
+        weights = rollout.real.flatten()  # a reset is no step
+        weights = weights / weights.sum().clamp(min=1)
 
         log_prob = self.distribution.log_prob(numbers, rollout.actions)
         entropy = (weights * self.distribution.entropy(numbers)).sum()
@@ -191,6 +192,8 @@ class A2C(Agent):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        if (self.reward_normalizer is None) != (state["rewards"] is None):
+            raise ValueError("rewards are normalized or not, unlike in the config")
         if self.reward_normalizer is not None:
             self.reward_normalizer.load_state_dict(state["rewards"])
 

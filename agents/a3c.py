@@ -97,7 +97,7 @@ class A3C(Agent):
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        if torch.device(device).type != "cpu":
+        if torch.device(device).type not in ("cpu", "meta"):
             raise ValueError(f"A3C's workers share main memory: it needs device cpu, not {device}")
         self.config = config = config or A3CConfig()
         super().__init__(observation_space, config, seed, device)
@@ -235,6 +235,8 @@ class A3C(Agent):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        if (self.reward_normalizer is None) != (state["rewards"] is None):
+            raise ValueError("rewards are normalized or not, unlike in the config")
         if self.reward_normalizer is not None:
             self.reward_normalizer.load_state_dict(state["rewards"])
 

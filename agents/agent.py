@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import Space
+from torch import nn
 
 from agents.normalizer import RunningNormalizer
 from agents.observations import NUMBERS, Features, ObservationLayout, Observations
+from agents.state import check_like
 
 
 class Agent(ABC):
@@ -22,7 +24,7 @@ class Agent(ABC):
         observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of them.
         config: the algorithm's hyperparameters.
         seed: of the initial weights and of all noise.
-        device: where networks and batches live.
+        device: where networks and batches live; "meta": nowhere, for the shapes of the state.
 
     """
 
@@ -44,7 +46,8 @@ class Agent(ABC):
             if config.normalize_observations
             else None
         )
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        source = "cpu" if self.device.type == "meta" else self.device
+        self.generator = torch.Generator(source).manual_seed(seed)
         self.steps = 0  # environment steps that training has shown it
         self.updates = 0  # gradient steps
 
@@ -118,10 +121,21 @@ class Agent(ABC):
         return {**state, "steps": self.steps, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores ``state_dict``; KeyError, ValueError or RuntimeError if it does not fit."""
+        """Restores ``state_dict``; ValueError, TypeError or RuntimeError if it does not fit."""
+        check_like(state, self.state_dict())
         for name in self.stateful:
             getattr(self, name).load_state_dict(state[name])
+        if (self.normalizer is None) != (state["normalizer"] is None):
+            raise ValueError("a normalizer is there or missing, unlike in the config")
         if self.normalizer is not None:
             self.normalizer.load_state_dict(state["normalizer"])
         self.generator.set_state(state["generator"])
         self.steps, self.updates = int(state["steps"]), int(state["updates"])
+        if not self.finite():
+            raise ValueError("a weight is infinite")
+
+    def finite(self) -> bool:
+        """Whether all weights of all networks are."""
+        parts = [getattr(self, name) for name in self.stateful]
+        networks = [part for part in parts if isinstance(part, nn.Module)]
+        return all(w.isfinite().all() for net in networks for w in net.state_dict().values())

@@ -5,9 +5,11 @@ then each stops after the update it is at, and the parent reports, evaluates or 
 moves. Counters are exact: every worker has one of its own, which only it writes.
 """
 
+import atexit
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NamedTuple
@@ -23,13 +25,15 @@ from agents.failures import (
     EnvironmentFailure,
     TrainingFailure,
     check_metrics,
-    check_transition,
+    check_observations,
+    check_rewards,
     environment_failures,
 )
-from agents.normalizer import RunningNormalizer
+from agents.normalizer import Moments, RunningNormalizer
 from agents.observations import as_batch
 from agents.optimizer import RMSProp
 from agents.rollout import RolloutBuffer
+from agents.state import check_like
 from agents.stepping import StepReport
 
 REPORT_STEPS, REPORT_SECONDS = 1_000, 1.0  # at most so far apart are two reports
@@ -60,7 +64,7 @@ class Outcome(NamedTuple):
     updates: int = 0
     metrics: dict[str, float] | None = None  # of its last update
     episodes: tuple[tuple[float, int], ...] = ()  # (return, length) that ended
-    moments: Any = None  # of the observations and returns that it has met
+    moments: tuple[tuple[Moments, Moments], ...] = ()  # of what each segment met
     state: Any = None
     failure: str = ""
 
@@ -97,6 +101,7 @@ class AsynchronousLoop:
             theirs.close()  # so that a dead worker is the end of this pipe
             self.pipes.append(mine)
             self.processes.append(process)
+        atexit.register(self.close)  # else Python would wait for processes that wait for it
 
     def run(self, total_steps: int, on_step: Callable[[StepReport], bool]) -> None:
         """Trains until ``total_steps`` in all, or until ``on_step`` returns False.
@@ -113,7 +118,8 @@ class AsynchronousLoop:
             updates = sum(outcome.updates for outcome in outcomes)
             self.agent.updates += updates
             for outcome in outcomes:
-                self._merge(outcome.moments)
+                for moments in outcome.moments:
+                    merge_moments(self.agent, *moments)
             metrics = next((o.metrics for o in outcomes if o.metrics), {})
             episodes = [episode for outcome in outcomes for episode in outcome.episodes]
             report = StepReport(before, self.steps, updates, metrics, episodes)
@@ -142,34 +148,26 @@ class AsynchronousLoop:
         try:
             pipe.send(order)
         except OSError:
-            self._dead()
+            self._receive(pipe)  # its last words, if there are any
 
     def _receive(self, pipe: Connection) -> Outcome:
         try:
             outcome: Outcome = pipe.recv()
         except (EOFError, OSError):
-            self._dead()
+            raise EnvironmentFailure(
+                f"a worker process of A3C died after step {self.steps:,}"
+            ) from None
         if outcome.failure:
             raise TrainingFailure(outcome.failure)
         return outcome
 
-    def _dead(self) -> None:
-        raise EnvironmentFailure(f"a worker process of A3C died after step {self.steps:,}")
-
-    def _merge(self, moments: Any) -> None:
-        """Adds what a worker has met to the normalizers, at a pause: exact, and in fixed order."""
-        observations, returns = moments
-        if self.agent.normalizer is not None:
-            self.agent.normalizer.merge(*observations)
-        if self.agent.reward_normalizer is not None:
-            self.agent.reward_normalizer.statistics.merge(*returns)
-
     def close(self) -> None:
         """Ends the workers."""
+        atexit.unregister(self.close)
         for pipe in self.pipes:
             pipe.close()
         for process in self.processes:
-            process.join(timeout=2)
+            process.join(timeout=10)
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -185,12 +183,24 @@ class AsynchronousLoop:
         counts, workers = state["counts"], list(state["workers"])
         if counts.shape != (self.n_workers,) or len(workers) != self.n_workers:
             raise ValueError(f"a state of {len(workers)} workers, not of {self.n_workers}")
+        check_like(counts, self.shared.steps, "counts")
         self.shared.steps.copy_(counts)
         self.steps = int(counts.sum())
         for pipe, worker in zip(self.pipes, workers, strict=True):
             self._send(pipe, Order("restore", state=worker))
         for pipe in self.pipes:
             self._receive(pipe)
+
+
+def merge_moments(agent: A3C, seen: Moments, returns: Moments) -> None:
+    """Adds what one segment has met to an agent's normalizers.
+
+    Worker and parent do so segment by segment, so that it makes no difference when the pauses are.
+    """
+    if agent.normalizer is not None:
+        agent.normalizer.merge(*seen)
+    if agent.reward_normalizer is not None:
+        agent.reward_normalizer.statistics.merge(*returns)
 
 
 def _tensors(optimizer: RMSProp) -> list[Tensor]:
@@ -214,8 +224,7 @@ class Worker:
     def run(self, order: Order) -> Outcome:
         """Segments of at most t_max steps, each with its update, until it is told to stop."""
         self._normalize_by(order.state)
-        updates, metrics, episodes = 0, None, []
-        self.seen, self.returns = RunningNormalizer(self.agent.layout.size), RunningNormalizer(1)
+        updates, metrics, episodes, moments = 0, None, [], []
         if self.observation is None:
             self._reset()
         # Reading the others' counters while they write them is fine: they only ever grow.
@@ -227,16 +236,17 @@ class Worker:
             memory = self.memory
             episodes += self._act()
             self.agent.steps = int(self.shared.steps.sum())
+            moments.append((self.seen.moments(), self.returns.moments()))
+            merge_moments(self.agent, *moments[-1])
             rollout = self.rollout.take(self.agent.device)
             metrics = self.agent.learn(self.shared.optimizer, rollout, memory)
             check_metrics(metrics, self.agent.steps)
             updates += 1
-        observed = self.seen.count, self.seen.mean, self.seen.variance
-        returned = self.returns.count, self.returns.mean, self.returns.variance
-        return Outcome(updates, metrics, tuple(episodes), (observed, returned))
+        return Outcome(updates, metrics, tuple(episodes), tuple(moments))
 
     def _act(self) -> list[tuple[float, int]]:
         """Up to t_max steps, or to the episode's end; returns the episode if it ended."""
+        self.seen, self.returns = RunningNormalizer(self.agent.layout.size), RunningNormalizer(1)
         step = int(self.shared.steps.sum())
         done = False
         while not done and self.rollout.size < self.rollout.length:
@@ -247,7 +257,8 @@ class Worker:
             with environment_failures(step):
                 self.observation, reward, terminated, truncated, _ = self.env.step(action)
             rewards, successor = np.array([reward], np.float64), as_batch(self.observation)
-            check_transition(self.agent.layout, successor, rewards, step)
+            check_rewards(rewards, step)
+            check_observations(self.agent.layout, successor, step)
             done = bool(terminated or truncated)
             self.episode = (self.episode[0] + float(reward), self.episode[1] + 1)
             ends = np.array([terminated]), np.array([truncated])
@@ -262,12 +273,14 @@ class Worker:
         return [ended]
 
     def _reset(self) -> None:
-        with environment_failures(int(self.shared.steps.sum())):
+        step = int(self.shared.steps.sum())
+        with environment_failures(step):
             self.observation, _ = self.env.reset()
+        check_observations(self.agent.layout, as_batch(self.observation), step)
         self.episode, self.memory = (0.0, 0), self.agent.network.no_memory(1)
 
     def _scale(self, rewards: np.ndarray, done: np.ndarray) -> np.ndarray:
-        """Rewards by the deviation of the return as of the last pause, if that is asked for."""
+        """Rewards by the deviation of the return as of the last segment, if that is asked for."""
         normalizer = self.agent.reward_normalizer
         if normalizer is None:
             return rewards
@@ -294,6 +307,11 @@ class Worker:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        # A return may be negative; before its first step a worker has none of the other three.
+        anything = {"environment": None, "observation": None, "returns": None}
+        check_like(state, self.snapshot() | {"episode": [-1.0, 0]} | anything)
+        if state["observation"] is not None:  # as it is before the first step
+            check_observations(self.agent.layout, as_batch(state["observation"]), 0)
         snapshots = {self.index: state["environment"]}
         self.env.get_wrapper_attr("restore")(snapshots)
         self.observation = state["observation"]
@@ -332,7 +350,9 @@ def _work(
             else:
                 worker.restore(order.state)
                 pipe.send(Outcome())
-    except EOFError:  # the parent has closed the pipe, or is no more
+    except (EOFError, OSError):  # the parent has closed the pipe, or is no more
         return
     except Exception as error:  # to be raised where the user is
-        pipe.send(Outcome(failure=" ".join(str(error).split()) or type(error).__name__))
+        failure = " ".join(str(error).split()) or type(error).__name__
+        with suppress(OSError):
+            pipe.send(Outcome(failure=failure))

@@ -1,9 +1,14 @@
-"""Checks of hyperparameters that several agents have."""
+"""Checks of hyperparameters that several agents have, and of those that come from a file."""
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import fields
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from supervised.backbones import BACKBONES
+
+T = TypeVar("T")
+MAX_LAYERS = 100
 
 
 def check(
@@ -31,5 +36,34 @@ def check(
         raise ValueError(f"gradient_steps must be -1 or positive, not {steps}")
     if any(width < 1 for width in config.hidden_sizes):
         raise ValueError(f"hidden_sizes must be positive, not {config.hidden_sizes}")
+    if len(config.hidden_sizes) > MAX_LAYERS:
+        raise ValueError(f"hidden_sizes must be at most {MAX_LAYERS}")
     if config.encoder not in BACKBONES:
         raise ValueError(f"encoder must be one of {', '.join(BACKBONES)}, not {config.encoder!r}")
+
+
+def from_json(type_: type[T], values: Any, without: Iterable[str] = ()) -> T:
+    """A dataclass from plain data.
+
+    Raises ValueError if fields are unknown, missing (but for ``without``) or of another type.
+    """
+    names = {field.name for field in fields(type_)} - set(without)  # type: ignore[arg-type]
+    if not isinstance(values, dict) or set(values) != names:
+        differ = sorted(set(values) ^ names) if isinstance(values, dict) else sorted(names)
+        raise ValueError(f"config fields {differ} are unknown or missing")
+    hints = get_type_hints(type_)
+    for name, value in values.items():
+        if not _is_a(value, hints[name]):
+            raise ValueError(f"{name} must not be {value!r}")
+    return type_(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether plain data is of a field's type; an int will do for a float."""
+    if get_origin(hint) is Literal:
+        return any(type(value) is type(arg) and value == arg for arg in get_args(hint))
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_a(value, part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_is_a(part, get_args(hint)[0]) for part in value)
+    return type(value) is hint or (hint is float and type(value) is int)

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from agents.failures import check_rewards, environment_failures
+
 # Training episodes are seeded from [2**20, 2**31) (see envs.vector), so every seed below 2**20 is
 # held out by construction. The default also stays clear of the small seeds that people give runs.
 EVALUATION_SEED = 10_000
@@ -39,10 +41,15 @@ def evaluate(predict: Predict, envs: VectorEnv, seed: int = EVALUATION_SEED) -> 
     returns = np.zeros(envs.num_envs)
     running = np.ones(envs.num_envs, dtype=bool)
     state, first = None, np.ones(envs.num_envs, dtype=bool)
-    observations, _ = envs.reset(seed=seed)
+    step, of = 0, " of an evaluation"
+    with environment_failures(step, of):
+        observations, _ = envs.reset(seed=seed)
     while running.any():
         actions, state = predict(observations, state, first, deterministic=True)
-        observations, rewards, terminated, truncated, _ = envs.step(actions)
+        with environment_failures(step, of):
+            observations, rewards, terminated, truncated, _ = envs.step(actions)
+        check_rewards(rewards[running], step, of)
+        step += 1
         returns += np.where(running, rewards, 0.0)
         first = terminated | truncated
         running &= ~first

@@ -22,29 +22,32 @@ class NonFiniteMetric(TrainingFailure):
 
 
 @contextmanager
-def environment_failures(step: int) -> Iterator[None]:
+def environment_failures(step: int, of: str = "") -> Iterator[None]:
     """Turns whatever an environment raises into an EnvironmentFailure that names the step."""
     try:
         yield
     except (EOFError, BrokenPipeError, ConnectionError) as error:
         raise EnvironmentFailure(
-            f"a worker process of the environments died at step {step:,} ({type(error).__name__})"
+            f"a worker process of the environments died at step {step:,}{of} "
+            f"({type(error).__name__})"
         ) from error
     except Exception as error:  # an environment is anybody's code
         text = " ".join(str(error).split())
         raise EnvironmentFailure(
-            f"the environment failed at step {step:,}: {type(error).__name__}: {text}"
+            f"the environment failed at step {step:,}{of}: {type(error).__name__}: {text}"
         ) from error
 
 
-def check_transition(
-    layout: ObservationLayout, observations: Observations, rewards: np.ndarray, step: int
-) -> None:
-    """Raises EnvironmentFailure if a reward or a number of an observation is not finite."""
+def check_rewards(rewards: np.ndarray, step: int, of: str = "") -> None:
+    """Raises EnvironmentFailure if a reward is not finite."""
     if not math.isfinite(rewards.sum()):
         raise EnvironmentFailure(
-            f"the environment returned a reward of NaN or inf at step {step:,}"
+            f"the environment returned a reward of NaN or inf at step {step:,}{of}"
         )
+
+
+def check_observations(layout: ObservationLayout, observations: Observations, step: int) -> None:
+    """Raises EnvironmentFailure if a number of an observation is not finite."""
     if not layout.finite(observations):
         raise EnvironmentFailure(
             f"the environment returned an observation with NaN or inf at step {step:,}"

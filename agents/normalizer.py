@@ -1,10 +1,12 @@
 """Running observation normalizer."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Moments: TypeAlias = tuple[float, np.ndarray, np.ndarray]  # count, mean, variance
 
 
 class RunningNormalizer:
@@ -41,6 +43,10 @@ class RunningNormalizer:
         self.count = total
         self._refresh()
 
+    def moments(self) -> Moments:
+        """What ``merge`` takes."""
+        return self.count, self.mean, self.variance
+
     def _refresh(self) -> None:
         self._shift = torch.tensor(self.mean, dtype=torch.float32, device=self.device)
         scale = np.sqrt(self.variance + 1e-8)
@@ -73,9 +79,11 @@ class RewardNormalizer:
         self.statistics = RunningNormalizer(1)
         self.returns: np.ndarray | None = None  # [n], one an environment
 
-    def __call__(self, rewards: np.ndarray, done: np.ndarray) -> np.ndarray:
-        """Rewards [n] of one step, and which episodes it ended -> the same, scaled."""
-        self.statistics.update(self.accumulate(rewards, done)[:, None])
+    def __call__(
+        self, rewards: np.ndarray, done: np.ndarray, real: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """Rewards [n] of one step, which episodes it ended, and which are no resets -> scaled."""
+        self.statistics.update(self.accumulate(rewards, done)[real, None])
         return self.scale(rewards)
 
     def accumulate(self, rewards: np.ndarray, done: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ class OnPolicyLoop(Loop):
         rewards = step.rewards
         if self.actor.reward_normalizer is not None:
             done = step.terminated | step.truncated
-            rewards = self.actor.reward_normalizer(rewards, done)
+            rewards = self.actor.reward_normalizer(rewards, done, real)
         columns = (step.successors, step.terminated, step.truncated, real)
         self.rollout.add(observations, drawn, rewards, *columns)
         return step.episodes
@@ -69,4 +69,5 @@ def random_rollout(agent: A2C, n_envs: int) -> Rollout:
         array[:] = rng.random(array.shape) if array.dtype == np.float32 else 0
         if name in ("actions", "terminated", "done"):
             array[:] = 0
+    buffer.size = buffer.length
     return buffer.take(torch.device(agent.device))

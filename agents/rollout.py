@@ -64,11 +64,11 @@ class RolloutBuffer:
         self.size += 1
 
     def take(self, device: torch.device) -> Rollout:
-        """The rollout; the buffer is empty afterwards."""
-        self.size = 0
+        """The steps stored, which may be fewer than ``length``; the buffer is empty afterwards."""
+        size, self.size = self.size, 0
 
         def tensor(name: str) -> Tensor:
-            return torch.from_numpy(self.arrays[name].copy()).to(device)
+            return torch.from_numpy(self.arrays[name][:size].copy()).to(device)
 
         def features(when: str) -> Features:
             numbers = tensor(f"{when} {NUMBERS}").flatten(0, 1)

@@ -8,6 +8,8 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor
 
+MAX_NUMBERS = 2**24  # of an observation or action that is read from a file
+
 
 class UnsupportedSpaceError(ValueError):
     """An agent was given a space that its algorithm, or our version of it, cannot act in."""
@@ -90,6 +92,22 @@ def space_to_json(space: Space[Any]) -> dict[str, Any]:
 
 def space_from_json(data: dict[str, Any]) -> Space[Any]:
     """The inverse of ``space_to_json``; ValueError, TypeError or KeyError for anything else."""
+    if _count(data) > MAX_NUMBERS:
+        raise ValueError("a space of too many numbers")
+    with np.errstate(over="raise", invalid="raise"):
+        return _from_json(data)
+
+
+def _count(data: dict[str, Any]) -> float:
+    """Numbers that an observation of the space becomes, roughly, known before any is stored."""
+    if data["type"] == "Box":
+        return float(np.prod(data["shape"], dtype=float))
+    if data["type"] == "Dict":
+        return sum(max(_count(part), 2**16) for _, part in data["spaces"])  # nor too many parts
+    return float(np.sum(data["nvec" if data["type"] == "MultiDiscrete" else "n"], dtype=float))
+
+
+def _from_json(data: dict[str, Any]) -> Space[Any]:
     kind = data["type"]
     if kind == "Box":
         return _box_from_json(data)
@@ -102,14 +120,16 @@ def space_from_json(data: dict[str, Any]) -> Space[Any]:
         return MultiBinary(n if isinstance(n, int) else [int(size) for size in n])
     if kind == "Dict":
         # As pairs: of a dict, Gymnasium would sort the names, and so the columns of the numbers.
-        return Dict([(str(name), space_from_json(part)) for name, part in data["spaces"]])
+        return Dict([(str(name), _from_json(part)) for name, part in data["spaces"]])
     raise ValueError(f"unknown space {kind!r}")
 
 
 def _bound_to_json(bound: np.ndarray) -> Any:
     """All values of a bound, or the one that all of them have."""
-    values = [v if np.isfinite(v) else str(v) for v in bound.ravel().tolist()]
-    return values[0] if values and len(set(values)) == 1 else values
+    flat = bound.ravel()
+    same = flat.size > 0 and bool((flat == flat[0]).all())
+    values = [v if np.isfinite(v) else str(v) for v in flat[: 1 if same else None].tolist()]
+    return values[0] if same else values
 
 
 def _box_from_json(data: dict[str, Any]) -> Box:
@@ -117,13 +137,19 @@ def _box_from_json(data: dict[str, Any]) -> Box:
     if dtype.kind not in "fiub":
         raise ValueError(f"a Box of {dtype}")
     shape = tuple(int(n) for n in data["shape"])
-    if np.prod(shape, dtype=float) > 2**26:
-        raise ValueError(f"a Box of shape {shape}")
     low, high = (_bound_from_json(data[name], dtype, shape) for name in ("low", "high"))
     return Box(low, high, shape=shape, dtype=dtype.type)
 
 
 def _bound_from_json(bound: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
     if isinstance(bound, list):
-        return np.array([float(v) for v in bound], dtype=dtype).reshape(shape)
-    return np.full(shape, float(bound), dtype=dtype)
+        return np.array([_number(v) for v in bound], dtype=dtype).reshape(shape)
+    return np.full(shape, _number(bound), dtype=dtype)
+
+
+def _number(value: Any) -> int | float:
+    if value in ("inf", "-inf"):
+        return float(value)
+    if not isinstance(value, (int, float)):
+        raise ValueError(f"a bound of {value!r}")
+    return value

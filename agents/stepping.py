@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import create_empty_array
 
 from agents.agent import Agent
-from agents.failures import check_transition, environment_failures
+from agents.failures import check_observations, check_rewards, environment_failures
 from agents.observations import Observations, put, take
+from agents.state import check_like
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Loop(ABC):
         if self.observations is None:
             with environment_failures(self.steps):
                 self.observations, _ = self.envs.reset()
+            check_observations(self.agent.layout, self.observations, self.steps)
 
     def see(self, observations: Observations, real: np.ndarray) -> None:
         """Shows the agent the observations that it is about to act on, but for resets."""
@@ -80,9 +83,11 @@ class Loop(ABC):
         rewards = np.asarray(rewards, np.float64)
         done = terminated | truncated
         successors = next_obs
+        check_rewards(rewards, self.steps)
+        check_observations(self.agent.layout, next_obs, self.steps)
         if self.mode is AutoresetMode.SAME_STEP and done.any():
             successors = put(next_obs, done, info["final_obs"][done])
-        check_transition(self.agent.layout, successors, rewards, self.steps)
+            check_observations(self.agent.layout, successors, self.steps)
         real = ~self.resetting
         self.observations = next_obs
         self.resetting = done if self.mode is AutoresetMode.NEXT_STEP else np.zeros_like(done)
@@ -104,8 +109,12 @@ class Loop(ABC):
 
     def close(self) -> None:
         """Ends the environments' processes, if they have any."""
-        with suppress(EOFError, OSError):  # a process of theirs may be dead already
+        with suppress(Exception):  # a process of theirs may be dead already
             self.envs.close()
+        for process in getattr(self.envs.unwrapped, "processes", []):
+            process.kill()  # of those that are left, one may be waiting for what never comes
+            process.join()
+        self.envs.unwrapped.closed = True  # there is nothing more to do as it is collected
 
     @contextmanager
     def clock(self, what: str) -> Iterator[None]:
@@ -119,8 +128,10 @@ class Loop(ABC):
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        check_like(state, self.state_dict() | {"observations": None})
         for name in ["resetting", "returns", "lengths"]:
-            if np.shape(state[name]) != (self.envs.num_envs,):
-                raise ValueError(f"{name} of {np.shape(state[name])}, not ({self.envs.num_envs},)")
             setattr(self, name, np.array(state[name]))
+        space, n = self.envs.single_observation_space, self.envs.num_envs
+        if state["observations"] is not None:  # as it is before the first step
+            check_like(state["observations"], create_empty_array(space, n), "observations")
         self.steps, self.observations = int(state["steps"]), state["observations"]

@@ -61,9 +61,13 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
     def restore(self, snapshots: list[dict[str, Any]]) -> None:
         """Replays this sub-environment's own snapshot out of those of all sub-environments."""
         mine = snapshots[self.index]
+        actions, resets = mine["actions"], list(mine["resets"])
+        if not (actions is None or isinstance(actions, np.ndarray)):
+            raise ValueError("the episode's actions are no array")
+        if any(type(count) is not int for count in resets):
+            raise ValueError("the episode's resets are no numbers")
         self.reset(seed=int(mine["episode_seed"]))
-        resets = list(mine["resets"])
-        for count, action in enumerate(() if mine["actions"] is None else mine["actions"]):
+        for count, action in enumerate(() if actions is None else actions):
             if resets and count == resets[0]:
                 self.resets.append(resets.pop(0))
                 self.env.reset()
@@ -85,6 +89,7 @@ class ResumableVector(VectorWrapper[Any, Any, Any]):
 
     def __init__(self, env: VectorEnv[Any, Any, Any], seed: int) -> None:
         super().__init__(env)
+        env.reset(seed=0)  # without which it may lack some of its arrays
         self.rng = np.random.default_rng([seed, 0])
 
     def reset(

@@ -1,5 +1,6 @@
 """Vector environments from any Gymnasium id."""
 
+import atexit
 import signal
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from envs.make import make_env, register_plugins
 from envs.resumable import Resumable, ResumableVector
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Vectorization = Literal["sync", "async", "vector_entry_point"]
 
 
@@ -41,8 +43,9 @@ def make_vec(
 
     def constructor(index: int) -> Callable[[], gym.Env[Any, Any]]:
         def construct() -> gym.Env[Any, Any]:
-            if vectorization == "async":  # Ctrl-C is for the process that saves
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if vectorization == "async":
+                for number in SIGNALS:  # they are for the process that saves
+                    signal.signal(number, signal.SIG_IGN)
             if seed is None:
                 return make_env(env_id, **kwargs)
             return make_resumable(env_id, seed, index, **kwargs)
@@ -51,13 +54,21 @@ def make_vec(
 
     constructors = [constructor(i) for i in range(n_envs)]
     if vectorization == "async":
-        # One environment is made here too, to learn its spaces: its signal handler is put back.
-        handler = signal.getsignal(signal.SIGINT)
+        # One environment is made here too, to learn its spaces: the signal handlers are put back.
+        handlers = [signal.getsignal(number) for number in SIGNALS]
         try:
-            return AsyncVectorEnv(constructors, autoreset_mode=AutoresetMode.SAME_STEP)
+            made = AsyncVectorEnv(constructors, autoreset_mode=AutoresetMode.SAME_STEP)
         finally:
-            signal.signal(signal.SIGINT, handler)
+            for number, handler in zip(SIGNALS, handlers, strict=True):
+                signal.signal(number, handler)
+        atexit.register(_kill, made.processes)  # multiprocessing would send SIGTERM, and wait
+        return made
     return SyncVectorEnv(constructors, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def _kill(processes: list[Any]) -> None:
+    for process in processes:
+        process.kill()
 
 
 def make_resumable(env_id: str, seed: int, index: int, **kwargs: Any) -> Resumable:

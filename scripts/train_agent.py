@@ -8,7 +8,7 @@
 """
 
 import difflib
-from dataclasses import dataclass, fields, make_dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from runkit import gl
 from runkit.arguments import RunOptions, parse
 from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir, write_json
-from runkit.training import Job, Training
+from runkit.training import CHANGEABLE, UNRECORDED, Job, Training
 
 from agents import ALGORITHMS, config_from_json
+from agents.config import from_json
 from agents.presets import find_preset
 
 PROG = "train_agent.py"
@@ -94,12 +95,10 @@ def resume(names: list[str], flags: list[str]) -> int:
         was = f"{algorithm} {saved['env_id']}"
         raise UserError(f"{folder.path} is a run of {was}, not of {' '.join(names)}")
     changes = {
-        field.name: value
-        for field in fields(ResumeArguments)
-        if field.name != "resume" and (value := getattr(arguments, field.name)) is not None
+        name: value for name in CHANGEABLE if (value := getattr(arguments, name)) is not None
     }
     try:
-        run = replace(RunOptions(**saved["run"]), **changes)
+        run = replace(from_json(RunOptions, saved["run"], without=UNRECORDED), **changes)
         config = config_from_json(algorithm, saved["config"])
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder.config}: {error}") from None

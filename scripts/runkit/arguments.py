@@ -41,8 +41,11 @@ class RunOptions:
         for name in ["total_steps", "n_envs", "checkpoint_every", "eval_every", "eval_episodes"]:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if self.threads != "auto" and self.threads < 1:
-            raise ValueError(f"threads must be auto or positive, not {self.threads}")
+        for name in ["n_envs", "eval_episodes"]:
+            if getattr(self, name) > 10_000:
+                raise ValueError(f"{name} must be at most 10,000, not {getattr(self, name)}")
+        if self.threads != "auto" and not 1 <= self.threads <= 1024:
+            raise ValueError(f"threads must be auto or 1 to 1024, not {self.threads}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must lie in [0, 2^31), not {self.seed}")
 

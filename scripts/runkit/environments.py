@@ -15,6 +15,8 @@ import envs
 from envs.make import register_plugins
 from envs.vector import Vectorization
 
+# What fails in a process of AsyncVectorEnv is raised here as well: no need to print it there.
+warnings.filterwarnings("ignore", message=".*ERROR: ", module="gymnasium")
 # Gymnasium calls every id that has a successor out of date. The -v4 MuJoCo ids are what published
 # results use, and people choose them on purpose.
 warnings.filterwarnings("ignore", message=".*is out of date.*")
@@ -86,6 +88,8 @@ def _prepare(env_id: str) -> None:
 def _explained(env_id: str) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except gym.error.Error as error:
         raise UserError(f"cannot make {env_id!r}: {error}") from None
     except ImportError as error:
@@ -93,3 +97,5 @@ def _explained(env_id: str) -> Iterator[None]:
         if "mujoco<3" in message:
             message = f"it needs mujoco < 3; use {env_id.rsplit('-', 1)[0]}-v5 instead"
         raise UserError(f"cannot make {env_id!r}: {message}") from None
+    except Exception as error:  # an environment is anybody's code
+        raise UserError(f"cannot make {env_id!r}: {type(error).__name__}: {error}") from None

@@ -1,5 +1,6 @@
 """Errors as users see them: one line, exit status 2."""
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -10,12 +11,24 @@ class UserError(Exception):
     """Something the user can put right; the message says what is wrong and what would be right."""
 
 
+def one_line(error: BaseException) -> str:
+    """The message, which may quote a damaged file: no line breaks, no control characters."""
+    text = " ".join(re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]", " ", str(error)).split())
+    return text if len(text) <= 1_000 else f"{text[:1_000]} …"
+
+
 def run_main(main: Callable[[list[str]], int]) -> None:
     """Runs a script's ``main`` and turns every error a user can cause into one line, status 2."""
     try:
         status = main(sys.argv[1:])
     except (UserError, StateError, TrainingFailure, UnsupportedSpaceError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        status = 2
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has no class of its own for main memory.
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        print(f"error: not enough memory: {one_line(error)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         status = 130

@@ -6,27 +6,28 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from runkit.errors import UserError
+from runkit.rundir import write_text
+
 
 class CsvLog:
     """A CSV file that rows are appended to, each written out at once.
 
     The columns are those of the first row. When a run is resumed, rows from after the checkpoint
-    are dropped: those steps are about to be done again.
+    are dropped: those steps are about to be done again. So are rows that a killed process or a
+    damaged disk left unreadable.
     """
 
     def __init__(self, file: Path, after_step: int) -> None:
-        self.file = file
-        kept: list[dict[str, str]] = []
-        if file.exists():
-            with open(file, newline="") as stream:
-                kept = [row for row in csv.DictReader(stream) if int(row["step"]) <= after_step]
-        self.columns = list(kept[0]) if kept else None
-        self.stream = open(file, "w", newline="")  # noqa: SIM115 - held open for the whole run
+        lines = read_lines(file)
+        header, rows = lines[:1], [line for line in lines[1:] if _step(line) <= after_step]
+        kept = [*header, *rows] if rows else []
+        text = "".join(f"{line}\r\n" for line in kept)
+        if file.exists() and file.read_bytes() != text.encode():
+            write_text(file, text)
+        self.columns = kept[0].split(",") if kept else None
+        self.stream = open(file, "a", newline="")  # noqa: SIM115 - held open for the whole run
         self.writer = csv.writer(self.stream)
-        if self.columns:
-            self.writer.writerow(self.columns)
-            self.writer.writerows(row.values() for row in kept)
-        self.stream.flush()
 
     def write(self, row: dict[str, Any]) -> None:
         if self.columns is None:
@@ -37,6 +38,28 @@ class CsvLog:
 
     def close(self) -> None:
         self.stream.close()
+
+
+def read_lines(file: Path) -> list[str]:
+    """The whole lines of a log, its header first; raises UserError if it is no log."""
+    if not file.exists():
+        return []
+    if not file.is_file():
+        raise UserError(f"{file} is no file")
+    content = file.read_bytes().decode(errors="replace")
+    header, *rows = [line.rstrip("\r") for line in content.split("\n")]
+    if not rows:  # without its line break a line is torn
+        return []
+    if not header.startswith("step,"):
+        raise UserError(f"{file} is damaged: its columns do not begin with step")
+    commas = header.count(",")
+    return [header, *(row for row in rows[:-1] if row.count(",") == commas and _step(row) >= 0)]
+
+
+def _step(line: str) -> int:
+    """The first number of a line; -1 if there is none."""
+    text = line.split(",", 1)[0]
+    return int(text) if text.isdecimal() and len(text) < 20 else -1
 
 
 class MetricsLog:

@@ -11,6 +11,8 @@ from typing import Any
 
 from runkit.errors import UserError
 
+from agents.state import read_json
+
 PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "safetensors"]
 
 
@@ -59,8 +61,10 @@ class RunDir:
         if not self.config.is_file():
             raise UserError(f"{self.path} is no run directory: it has no config.json")
         try:
-            config: dict[str, Any] = json.loads(self.config.read_text())
-            config["algorithm"], config["env_id"], config["run"], config["config"]
+            config: dict[str, Any] = read_json(self.config)
+            types = [type(config[name]) for name in ("algorithm", "env_id", "run", "config")]
+            if types != [str, str, dict, dict]:
+                raise ValueError("algorithm, env_id, run or config is not what it should be")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.config} is damaged: {error}") from None
         return config
@@ -80,9 +84,17 @@ def new_path(path: Path | None, algorithm: str, env_id: str, seed: int) -> Path:
 
 def write_json(file: Path, data: dict[str, Any]) -> None:
     """Writes ``data`` in one step: the file is the old one or the new one, never half of it."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    write_text(file, json.dumps(data, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """The same for any text."""
+    temporary = file.with_name(f".{file.name}.tmp")
     try:
-        temporary.write_text(json.dumps(data, indent=2) + "\n")
+        with open(temporary, "w", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)

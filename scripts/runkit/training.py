@@ -1,5 +1,7 @@
 """One training run from start to summary: the loop, and all that happens around it."""
 
+import json
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,20 +15,23 @@ from runkit.devices import choose_compile, choose_device, choose_threads
 from runkit.environments import choose_vectorization, make_envs, worker_env
 from runkit.errors import UserError
 from runkit.meter import Meter
-from runkit.metrics import MetricsLog
+from runkit.metrics import MetricsLog, read_lines
 from runkit.progress import TrainingProgress
 from runkit.rundir import RunDir, machine, new_path, versions, write_json
 from runkit.signals import StopRequest
 
-from agents import A2C, A3C, ALGORITHMS, Agent, save
+from agents import A2C, A3C, ALGORITHMS, Agent, check_agent, save
 from agents.asynchronous import AsynchronousLoop
 from agents.evaluation import EVALUATION_SEED, evaluate
+from agents.failures import NonFiniteMetric, TrainingFailure
 from agents.off_policy import OffPolicyLoop, random_batch
 from agents.on_policy import OnPolicyLoop, random_rollout
 from agents.replay import ReplayBuffer
-from agents.state import StateError, load_state, save_state
+from agents.state import StateError, check_like, load_state, save_state
 from agents.stepping import Loop, StepReport
 
+UNRECORDED = ("run_dir", "resume")  # options that say where, not what
+CHANGEABLE = ("total_steps", "checkpoint_every", "eval_every")  # options of a resumed run
 LOG_EVERY = 1_000  # environment steps between two rows of metrics.csv
 BAR_EVERY = 50  # environment steps between two moves of the progress bar
 
@@ -40,6 +45,23 @@ class Job:
     run: RunOptions
     config: Any  # of the algorithm
 
+    def record(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        run = {k: v for k, v in asdict(self.run).items() if k not in UNRECORDED}
+        plain = {"run": run, "config": asdict(self.config)}
+        return {
+            "algorithm": self.algorithm,
+            "env_id": self.env_id,
+            **json.loads(json.dumps(plain)),  # lists for tuples
+        }
+
+    def lasting(self) -> dict[str, Any]:
+        """The part of the record that stays the same when the run is resumed."""
+        record = self.record()
+        for name in CHANGEABLE:
+            del record["run"][name]
+        return record
+
 
 class Training:
     """A run in progress: made by ``start`` or ``resume``, then ``finish``ed."""
@@ -47,6 +69,7 @@ class Training:
     def __init__(self, job: Job, folder: RunDir) -> None:
         """Builds agent, environments and loop. ``job.run`` has no "auto" left in it."""
         self.job, self.folder, self.device = job, folder, job.run.device
+        self.saved_at: int | None = None  # step of the last checkpoint
         torch.set_num_threads(int(job.run.threads))
         self.envs: Any = training_envs(job)
         self.eval_envs = make_envs(job.env_id, job.run.eval_episodes)
@@ -66,9 +89,7 @@ class Training:
         job = replace(job, run=settle(job, probe))
         training = cls(job, RunDir(path))
         path.mkdir(parents=True)
-        run = {k: v for k, v in asdict(job.run).items() if k not in ("run_dir", "resume")}
-        record = {"algorithm": job.algorithm, "env_id": job.env_id, "run": run}
-        record |= {"config": asdict(job.config), "machine": machine(), "versions": versions()}
+        record = job.record() | {"machine": machine(), "versions": versions()}
         write_json(training.folder.config, record)
         return training
 
@@ -77,31 +98,75 @@ class Training:
         """Goes on from the run's checkpoint, on the same device, threads and compilation."""
         choose_device(job.run.device)  # a run from a GPU, resumed where there is none
         state = load_state(folder.checkpoint)
-        for name in ["algorithm", "env_id"]:
-            if state.get(name) != getattr(job, name):
-                raise UserError(
-                    f"{folder.checkpoint} is a checkpoint of {name} {state.get(name)!r}, "
-                    f"not {getattr(job, name)!r}"
-                )
+        for name, value in job.lasting().items():
+            if state.get(name) == value:
+                continue
+            if isinstance(value, str):
+                what = f"a checkpoint of {name} {state.get(name)!r}, not {value!r}"
+            else:
+                what = f"of other options than {folder.config} says ({name})"
+            raise UserError(f"{folder.checkpoint} is {what}")
+        for log in (folder.metrics, folder.evals):
+            read_lines(log)
+        expected = {*job.lasting(), "agent", "loop", "environments", "meter"}
+        if state.keys() != expected:
+            raise StateError(f"{folder.checkpoint} has or lacks {state.keys() ^ expected}")
+        envs = make_envs(job.env_id, 1)
+        spaces = envs.single_observation_space, envs.single_action_space
+        try:  # before memory is claimed for what config.json and the checkpoint say
+            check_agent(state["agent"], job.algorithm, *spaces, job.config)
+            counted = state["loop"]["counts" if job.algorithm == "a3c" else "returns"]
+            if counted.shape != (job.run.n_envs,):
+                raise ValueError(f"it is of {counted.shape}, not {job.run.n_envs} environments")
+        except Exception as error:  # what is read may be anything
+            raise StateError(f"{folder.checkpoint} does not fit this run: {error}") from None
         training = cls(job, folder)
         try:
-            training.agent.load_state_dict(state["agent"])
-            training.loop.load_state_dict(state["loop"])
-            training.meter.load_state_dict(state["meter"])
-            if state["environments"] is not None:
-                training.envs.call("restore", state["environments"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise StateError(f"{folder.checkpoint} does not fit this run: {error}") from None
-        if training.loop.steps >= job.run.total_steps:
-            raise UserError(
-                f"{folder.path} has done its {training.loop.steps:,} steps; "
-                "give a larger --total-steps to train on"
-            )
+            training._restore(state)
+        except BaseException:
+            training.loop.close()
+            raise
         print(f"resuming {folder.path} at step {training.loop.steps:,}")
         return training
 
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            self.agent.load_state_dict(state["agent"])
+            self.loop.load_state_dict(state["loop"])
+            check_like(state["meter"], self.meter.state_dict(), "meter")
+            self.meter.load_state_dict(state["meter"])
+            check_like(state["environments"], self._snapshot(), "environments")
+            if state["environments"] is not None:
+                self.envs.call("restore", state["environments"])
+        except Exception as error:  # what is read may be anything, and so may what it leads to
+            raise StateError(f"{self.folder.checkpoint} does not fit this run: {error}") from None
+        if self.loop.steps >= self.job.run.total_steps:
+            raise UserError(
+                f"{self.folder.path} has done its {self.loop.steps:,} steps; "
+                "give a larger --total-steps to train on"
+            )
+        self.saved_at = self.loop.steps
+
     def finish(self) -> int:
         """Trains to the end or to a signal, and writes the results; returns the exit status."""
+        try:
+            return self._finish()
+        except (TrainingFailure, StateError, OSError) as error:
+            raise TrainingFailure(f"{error}; {self._left()}") from error
+        finally:
+            self.loop.close()
+
+    def _left(self) -> str:
+        """What of a run that failed can be gone on with."""
+        if self.saved_at is None:
+            return f"there is no checkpoint yet in {self.folder.path}"
+        path = self.folder.path
+        return (
+            f"the checkpoint of step {self.saved_at:,} in {path} is whole: go on with "
+            f"--resume {path}"
+        )
+
+    def _finish(self) -> int:
         total, first = self.job.run.total_steps, self.loop.steps
         log = MetricsLog(self.folder.metrics, self.folder.evals, first if first else -1)
         with StopRequest() as stop, TrainingProgress(total, first) as progress:
@@ -115,12 +180,10 @@ class Training:
                 self.meter.proceed()
                 return stop.number is None
 
-            try:
+            with closing(log):
                 self.loop.run(total, on_step)
                 self._save()
-            finally:
-                log.close()
-                self.loop.close()
+            self.loop.close()
         if stop.number is not None and self.loop.steps < total:
             print(f"stopped at step {self.loop.steps:,}; the checkpoint is saved. Go on with:")
             command = f"python scripts/train_agent.py {self.job.algorithm} {self.job.env_id}"
@@ -155,15 +218,17 @@ class Training:
         progress.say(f"step {self.loop.steps:,}: evaluation return {mean:.1f} ± {std:.1f}")
 
     def _save(self) -> None:
+        if not self.agent.finite():
+            raise NonFiniteMetric(f"a weight became NaN or infinite at step {self.loop.steps:,}")
         state = {
-            "algorithm": self.job.algorithm,
-            "env_id": self.job.env_id,
+            **self.job.lasting(),
             "agent": self.agent.state_dict(),
             "loop": self.loop.state_dict(),
             "environments": self._snapshot(),
             "meter": self.meter.state_dict(),
         }
         save_state(self.folder.checkpoint, state)
+        self.saved_at = self.loop.steps
         save(self.agent, self.folder.policy)
 
     def _snapshot(self) -> list[Any] | None:

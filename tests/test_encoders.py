@@ -1,0 +1,168 @@
+"""Backbones and the encoders made of them: shapes, scales, refusals."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict, Discrete
+
+from agents import UnsupportedSpaceError
+from agents.encoders import Encoder, PictureEncoder
+from agents.observations import NUMBERS, PIXELS, Features, ObservationLayout, Picture
+from supervised.backbones import BACKBONES, create_backbone
+
+SMALL = Box(0, 255, (4, 36, 36), np.uint8)  # the smallest that the Nature CNN takes
+
+
+def layout_and_features(space: Box | Dict, n: int = 3) -> tuple[ObservationLayout, Features]:
+    layout = ObservationLayout(space)
+    space.seed(0)
+    samples: list[Any] = [space.sample() for _ in range(n)]
+    batch: Any = (
+        {name: np.stack([sample[name] for sample in samples]) for name in space.spaces}
+        if isinstance(space, Dict)
+        else np.stack(samples)
+    )
+    return layout, layout.features(batch, torch.device("cpu"))
+
+
+# -- backbones ---------------------------------------------------------------------------------
+
+
+def test_nature_cnn_maps() -> None:
+    """Mnih et al. 2015, Methods: 84 x 84 becomes 20 x 20, 9 x 9 and 7 x 7."""
+    backbone = create_backbone("nature_cnn", in_chans=4)
+    maps = backbone(torch.zeros(2, 4, 84, 84))
+    assert [tuple(m.shape) for m in maps] == [(2, 32, 20, 20), (2, 64, 9, 9), (2, 64, 7, 7)]
+    counted = sum(p.numel() for p in backbone.parameters())
+    assert counted == 32 * (4 * 64 + 1) + 64 * (32 * 16 + 1) + 64 * (64 * 9 + 1)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_timms_convention(name: str) -> None:
+    backbone: Any = create_backbone(name, in_chans=3)
+    maps = backbone(torch.rand(1, 3, 84, 96))
+    info = backbone.feature_info
+    assert info.channels() == [m.shape[1] for m in maps]
+    for feature_map, reduction in zip(maps, info.reduction(), strict=True):
+        assert feature_map.shape[3] == pytest.approx(96 / reduction, abs=4)  # no padding
+        assert (feature_map >= 0).all()  # after the nonlinearity
+    chosen: Any = create_backbone(name, in_chans=3, out_indices=(0, -1))
+    chosen.load_state_dict(backbone.state_dict())
+    (first, last), x = chosen(torch.ones(1, 3, 84, 96)), backbone(torch.ones(1, 3, 84, 96))
+    assert torch.equal(first, x[0])
+    assert torch.equal(last, x[-1])
+    assert chosen.feature_info.channels() == [info.channels()[0], info.channels()[-1]]
+    assert chosen.feature_info.reduction() == [info.reduction()[0], info.reduction()[-1]]
+
+
+def test_unknown_backbone() -> None:
+    with pytest.raises(ValueError, match="unknown backbone 'resnet'; there is: nature_cnn"):
+        create_backbone("resnet")
+
+
+# -- encoders ----------------------------------------------------------------------------------
+
+
+def test_numbers_stay_as_they_are() -> None:
+    layout, features = layout_and_features(Box(-5, 5, (3,)))
+    encoder: Any = Encoder(layout, "nature_cnn")
+    assert encoder.size == 3
+    assert not list(encoder.parameters())
+    assert encoder(features) is features
+
+
+def test_nature_network() -> None:
+    """One hidden layer of 512 rectified units behind the convolutions."""
+    layout, features = layout_and_features(Box(0, 255, (4, 84, 84), np.uint8))
+    encoder: Any = Encoder(layout, "nature_cnn")
+    assert tuple(encoder.pictures[0].linear.weight.shape) == (512, 7 * 7 * 64)
+    out = encoder(features)
+    assert out.shape == (3, 512)
+    assert encoder.size == 512
+    assert (out >= 0).all()
+    assert (out == 0).any()
+
+
+def test_pictures_are_scaled_to_one() -> None:
+    encoder: Any = PictureEncoder(Picture(4, (36, 36)), "nature_cnn", "float32")
+    white = torch.full((1, 4, 36, 36), 255, dtype=torch.uint8)
+    by_hand = encoder.linear(encoder.backbone(torch.ones(1, 4, 36, 36))[-1].flatten(1)).relu()
+    assert torch.equal(encoder(white), by_hand)
+
+
+@pytest.mark.parametrize("size", [(35, 84), (84, 35), (8, 8), (1, 1)])
+def test_too_small_pictures_are_refused(size: tuple[int, int]) -> None:
+    layout = ObservationLayout(Box(0, 255, (4, *size), np.uint8))
+    with pytest.raises(UnsupportedSpaceError, match=r"too small.*'nature_cnn'.*ResizeObservation"):
+        Encoder(layout, "nature_cnn")
+
+
+def test_smallest_pictures() -> None:
+    layout, features = layout_and_features(SMALL)
+    encoder: Any = Encoder(layout, "nature_cnn")
+    assert encoder.pictures[0].linear.in_features == 64
+    assert encoder(features).shape == (3, 512)
+
+
+def test_colours_last() -> None:
+    """[H, W, 3] reads the same as the same picture with its colours first."""
+    last = Box(0, 255, (40, 48, 3), np.uint8)
+    layout, features = layout_and_features(last)
+    assert isinstance(features, dict)
+    assert features[PIXELS].shape == (3, 3, 40, 48)
+    last.seed(0)
+    np.testing.assert_array_equal(features[PIXELS][0], np.moveaxis(last.sample(), -1, 0))
+    encoder: Any = Encoder(layout, "nature_cnn")
+    assert encoder.pictures[0].backbone.stages[0].in_channels == 3
+    assert encoder(features).shape == (3, 512)
+
+
+def test_stack_of_coloured_pictures() -> None:
+    layout, features = layout_and_features(Box(0, 255, (2, 36, 36, 3), np.uint8))
+    encoder: Any = Encoder(layout, "nature_cnn")
+    assert encoder.pictures[0].backbone.stages[0].in_channels == 6
+    assert encoder(features).shape == (3, 512)
+
+
+def test_dict_of_numbers_and_pictures() -> None:
+    """Numbers first, as they are, then 512 features of each picture from an encoder of its own."""
+    space = Dict({"speed": Box(-1, 1, (2,)), "left": SMALL, "gear": Discrete(4), "right": SMALL})
+    layout, features = layout_and_features(space)
+    assert isinstance(features, dict)
+    encoder: Any = Encoder(layout, "nature_cnn")
+    out = encoder(features)
+    assert out.shape == (3, 6 + 2 * 512)
+    assert encoder.size == 6 + 2 * 512
+    assert torch.equal(out[:, :6], features[NUMBERS])
+    for i, name in enumerate(encoder.names):
+        part = out[:, 6 + 512 * i : 6 + 512 * (i + 1)]
+        assert torch.equal(part, encoder.pictures[i](features[name]))
+    assert set(encoder.names) == {"left", "right"}
+    assert not torch.equal(encoder.pictures[0].linear.weight, encoder.pictures[1].linear.weight)
+
+
+def test_gradients_reach_every_parameter() -> None:
+    layout, features = layout_and_features(Dict({"a": SMALL, "b": Box(-1, 1, (2,))}))
+    encoder: Any = Encoder(layout, "nature_cnn")
+    encoder(features).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
+def test_bfloat16_is_close_and_returns_float32() -> None:
+    picture = Picture(4, (36, 36))
+    exact, rounded = (PictureEncoder(picture, "nature_cnn", p) for p in ("float32", "bfloat16"))
+    rounded.load_state_dict(exact.state_dict())
+    random = torch.Generator().manual_seed(0)
+    pictures = torch.randint(256, (8, 4, 36, 36), dtype=torch.uint8, generator=random)
+    expected, out = exact(pictures), rounded(pictures)
+    assert out.dtype == torch.float32
+    assert not torch.equal(out, expected)
+    assert (out - expected).norm() < 0.02 * expected.norm()
+    assert all(p.dtype == torch.float32 for p in rounded.parameters())
+
+
+def test_precision_of_an_encoder() -> None:
+    encoder = Encoder(ObservationLayout(SMALL), "nature_cnn", "bfloat16")
+    assert [part.precision for part in encoder.pictures] == ["bfloat16"]
