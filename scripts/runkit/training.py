@@ -14,6 +14,7 @@ from runkit.arguments import RunOptions
 from runkit.devices import choose_compile, choose_device, choose_threads
 from runkit.environments import choose_vectorization, make_envs, worker_env
 from runkit.errors import UserError
+from runkit.memory import keep_freed_memory
 from runkit.meter import Meter
 from runkit.metrics import MetricsLog, read_lines
 from runkit.progress import TrainingProgress
@@ -71,6 +72,7 @@ class Training:
         self.job, self.folder, self.device = job, folder, job.run.device
         self.saved_at: int | None = None  # step of the last checkpoint
         torch.set_num_threads(int(job.run.threads))
+        keep_freed_memory()
         self.envs: Any = training_envs(job)
         self.eval_envs = make_envs(job.env_id, job.run.eval_episodes)
         self.agent = new_agent(job, self.envs)
