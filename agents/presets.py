@@ -21,6 +21,7 @@ _ZOO = "rl-baselines3-zoo, hyperparams"
 _MUJOCO = {"learning_starts": 10_000}
 _DDPG = {"gamma": 0.98, "buffer_size": 200_000, "learning_starts": 10_000}
 _DDPG_SOURCE = f"{_ZOO}, but updates every step instead of after every episode"
+_LOCOMOTION = r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]"
 _ATARI = r"(ALE/\w+-v5|\w+NoFrameskip-v4)"
 
 # (algorithm, full-match pattern of the environment id, preset); the first match wins.
@@ -135,8 +136,9 @@ _PRESETS: list[tuple[str, str, Preset]] = [
     ("ddpg", r"LunarLanderContinuous-v[23]", Preset(300_000, _DDPG_SOURCE, _DDPG)),
     ("ddpg", r"BipedalWalker-v3", Preset(1_000_000, _DDPG_SOURCE, _DDPG)),
     ("ddpg", r"HalfCheetahBulletEnv-v0", Preset(1_000_000, _ZOO, _DDPG)),
+    ("ddpg", _LOCOMOTION, Preset(1_000_000, f"{_ZOO} of TD3", _MUJOCO)),
     ("sac", r"Pendulum-v1", Preset(20_000, _ZOO, {"learning_rate": 1e-3})),
-    ("sac", r"(HalfCheetah|Hopper|Walker2d|Ant)-v[345]", Preset(1_000_000, _ZOO, _MUJOCO)),
+    ("sac", _LOCOMOTION, Preset(1_000_000, _ZOO, _MUJOCO)),
     ("sac", r"Humanoid-v[345]", Preset(2_000_000, _ZOO, _MUJOCO)),
     ("sac", r"Swimmer-v[345]", Preset(1_000_000, _ZOO, _MUJOCO | {"gamma": 0.9999})),
     (
