@@ -183,8 +183,9 @@ class DQN(Agent):
     ) -> np.ndarray:
         features, single = self.features(observations)
         actions = self.network(features).argmax(-1).cpu().numpy()
-        explore = rng.random(len(actions)) < epsilon
-        actions[explore] = rng.integers(self.n_actions, size=int(explore.sum()))
+        explore = np.flatnonzero(rng.random(len(actions)) < epsilon)
+        if len(explore):
+            actions[explore] = rng.integers(self.n_actions, size=len(explore))
         actions += self.first_action
         chosen: np.ndarray = actions[0] if single else actions
         return chosen

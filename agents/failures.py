@@ -40,7 +40,7 @@ def environment_failures(step: int, of: str = "") -> Iterator[None]:
 
 def check_rewards(rewards: np.ndarray, step: int, of: str = "") -> None:
     """Raises EnvironmentFailure if a reward is not finite."""
-    if not math.isfinite(rewards.sum()):
+    if not math.isfinite(np.add.reduce(rewards)):
         raise EnvironmentFailure(
             f"the environment returned a reward of NaN or inf at step {step:,}{of}"
         )

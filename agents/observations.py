@@ -65,18 +65,22 @@ class ObservationLayout:
         }
         self._parts = parts
         self.size = sum(self._sizes.values())  # of the vector of numbers
+        if not (self.size or self.pictures):
+            raise UnsupportedSpaceError(f"{algorithm} needs observations, and {space} is empty")
+        self._is_vector = isinstance(space, Box) and not self.pictures
+        name, part = next(iter(parts.items()))
+        self._first, self._first_ndim = name, len(part.shape or ())
 
     def batched(self, observations: Observations) -> tuple[Observations, bool]:
         """The same with a batch dimension, and whether it had none."""
-        name, space = next(iter(self._parts.items()))
-        part = self._get(observations, name)
-        single = np.ndim(part) == len(space.shape or ())
-        if not single:
+        if np.ndim(self._get(observations, self._first)) != self._first_ndim:
             return observations, False
         return as_batch(observations), True
 
     def numbers(self, observations: Observations) -> np.ndarray:
         """The vectors [n, size], float32, of n observations."""
+        if self._is_vector:  # the most frequent case, several times a step
+            return np.asarray(observations, np.float32).reshape(-1, self.size)
         columns = [
             _as_numbers(self._parts[name], self._get(observations, name), size)
             for name, size in self._sizes.items()
@@ -95,7 +99,7 @@ class ObservationLayout:
 
     def count(self, observations: Observations) -> int:
         """n of n observations."""
-        return len(self._get(observations, next(iter(self._parts))))
+        return len(self._get(observations, self._first))
 
     def features(self, observations: Observations, device: torch.device) -> Features:
         """What networks take, from what environments give."""
@@ -111,7 +115,7 @@ class ObservationLayout:
     def finite(self, observations: Observations) -> bool:
         """Whether no number is NaN or infinite."""
         # One pass: a sum is finite only if all its terms are, and in double it cannot overflow.
-        return self.size == 0 or isfinite(self.numbers(observations).sum(dtype=np.float64))
+        return isfinite(np.add.reduce(self.numbers(observations), axis=None, dtype=np.float64))
 
     def _get(self, observations: Observations, name: str) -> Any:
         if not isinstance(self.space, Dict):

@@ -40,6 +40,7 @@ class OffPolicyLoop(Loop):
     def _collect(self) -> list[tuple[float, int]]:
         """One step of every sub-environment; returns the episodes that it ended."""
         observations, real = self.observations, ~self.resetting
+        n_real = int(np.count_nonzero(real))
         with self.clock("act"):
             self.see(observations, real)
             if self.steps < self.agent.config.learning_starts:
@@ -47,7 +48,7 @@ class OffPolicyLoop(Loop):
             else:
                 actions = self.agent.act(observations)
         step = self.step(actions)
-        if real.all():
+        if n_real == len(real):
             columns = (actions, step.rewards, step.successors, step.terminated, step.truncated)
             self.buffer.add(observations, *columns)
         else:
@@ -60,7 +61,7 @@ class OffPolicyLoop(Loop):
                 step.truncated[real],
                 np.flatnonzero(real),
             )
-        self.pending += int(real.sum())
+        self.pending += n_real
         return step.episodes
 
     def _train(self) -> tuple[int, dict[str, float]]:

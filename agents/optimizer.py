@@ -83,14 +83,20 @@ class Adam(Optimizer):
 
     def apply(self, gradients: Iterable[Tensor]) -> None:
         dtype = self.parameters[0].dtype
-        rate = (self.rate / (1 - self.BETA1**self.step)).to(dtype)
-        unbias = (1 - self.BETA2**self.step).rsqrt().to(dtype)  # of the root of v
+        rate = (self.rate / (1 - self._decayed(self.BETA1))).to(dtype)
+        unbias = (1 - self._decayed(self.BETA2)).rsqrt().to(dtype)  # of the root of v
         for theta, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
             if self.weight_decay:
                 g = g + self.weight_decay * theta
             m.lerp_(g, 1 - self.BETA1)
             v.lerp_(g * g, 1 - self.BETA2)
             theta -= rate * m / (unbias * v.sqrt() + self.EPSILON)
+
+    def _decayed(self, beta: float) -> Tensor:
+        """beta^t. As an exponential, which torch.compile calculates once and keeps; it would raise
+        to the power t anew for every few elements of every parameter.
+        """
+        return (self.step * math.log(beta)).exp()
 
 
 class RMSProp(Optimizer):

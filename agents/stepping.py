@@ -2,8 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -36,6 +36,21 @@ class Step(NamedTuple):
     terminated: np.ndarray  # [n] bool
     truncated: np.ndarray  # [n] bool
     episodes: list[tuple[float, int]]  # (return, length) of those that it ended
+
+
+class Clock:
+    """``with Clock(seconds, what)``: adds to ``seconds[what]`` the time that its block takes."""
+
+    __slots__ = ("seconds", "start", "what")
+
+    def __init__(self, seconds: dict[str, float], what: str) -> None:
+        self.seconds, self.what = seconds, what
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.what] += time.perf_counter() - self.start
 
 
 class Loop(ABC):
@@ -82,26 +97,23 @@ class Loop(ABC):
             next_obs, rewards, terminated, truncated, info = self.envs.step(actions)
         rewards = np.asarray(rewards, np.float64)
         done = terminated | truncated
+        any_done = bool(np.count_nonzero(done))  # a fifth of the time that any() takes
         successors = next_obs
         check_rewards(rewards, self.steps)
         check_observations(self.agent.layout, next_obs, self.steps)
-        if self.mode is AutoresetMode.SAME_STEP and done.any():
+        if any_done and self.mode is AutoresetMode.SAME_STEP:
             successors = put(next_obs, done, info["final_obs"][done])
             check_observations(self.agent.layout, successors, self.steps)
         real = ~self.resetting
         self.observations = next_obs
         self.resetting = done if self.mode is AutoresetMode.NEXT_STEP else np.zeros_like(done)
-        self.steps += int(real.sum())
-        episodes = self._count_episodes(real, rewards, done)
+        self.steps += int(np.count_nonzero(real))
+        self.returns += rewards * real
+        self.lengths += real
+        episodes = self._end_episodes(done) if any_done else []
         return Step(rewards, successors, terminated, truncated, episodes)
 
-    def _count_episodes(
-        self, real: np.ndarray, rewards: np.ndarray, done: np.ndarray
-    ) -> list[tuple[float, int]]:
-        self.returns += np.where(real, rewards, 0.0)
-        self.lengths += real
-        if not done.any():
-            return []
+    def _end_episodes(self, done: np.ndarray) -> list[tuple[float, int]]:
         self.agent.end_episodes(done)
         ended = [(float(self.returns[i]), int(self.lengths[i])) for i in np.flatnonzero(done)]
         self.returns[done], self.lengths[done] = 0.0, 0
@@ -116,11 +128,8 @@ class Loop(ABC):
             process.join()
         self.envs.unwrapped.closed = True  # there is nothing more to do as it is collected
 
-    @contextmanager
-    def clock(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[what] += time.perf_counter() - start
+    def clock(self, what: str) -> "Clock":
+        return Clock(self.seconds, what)
 
     def state_dict(self) -> dict[str, Any]:
         """The loop's counters; the sub-environments are not included."""

@@ -269,6 +269,12 @@ def test_refuses(space: Space[Any]) -> None:
         ObservationLayout(space, "DQN")
 
 
+@pytest.mark.parametrize("space", [Dict({}), Box(-1, 1, (0,))], ids=str)
+def test_refuses_observations_of_nothing(space: Space[Any]) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=r"^DQN needs observations, and .* is empty"):
+        ObservationLayout(space, "DQN")
+
+
 # -- spaces as JSON ----------------------------------------------------------------------------
 
 
