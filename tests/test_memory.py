@@ -7,14 +7,14 @@ import sys
 import pytest
 from command import ROOT
 
-# Page faults of allocating and freeing three times 8 MB a hundred times over.
+# Page faults of allocating and freeing three times 2 MB a hundred times over.
 FAULTS = """
 import resource, numpy as np
 from runkit.memory import keep_freed_memory
 {call}
 def work(times):
     for _ in range(times):
-        arrays = [np.ones(1_000_000) for _ in range(3)]
+        arrays = [np.ones(250_000) for _ in range(3)]
         del arrays
 work(10)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -34,6 +34,6 @@ def faults(call: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_freed_memory_is_used_again() -> None:
-    pages = 100 * 3 * 8_000_000 // 4096
+    pages = 100 * 3 * 2_000_000 // 4096
     assert faults("") > pages / 2  # what it is against
     assert faults("keep_freed_memory()") < pages / 100
