@@ -142,13 +142,14 @@ class DQN(Agent):
         if config.optimizer == "adam":
             return Adam(parameters, config.learning_rate, config.max_grad_norm)
         # Table 1: "gradient momentum" and "squared gradient momentum" are the decays of the two
-        # running means, "min squared gradient" is the epsilon under the root.
+        # running means, "min squared gradient", 0.01, is the epsilon under the root. The authors'
+        # code adds up the gradients of a minibatch; our loss is a mean, so its squares are smaller.
         return RMSProp(
             parameters,
             config.learning_rate,
             config.max_grad_norm,
             decay=0.95,
-            epsilon=0.01,
+            epsilon=0.01 / config.batch_size**2,
             centered=True,
             epsilon_inside=True,
         )

@@ -147,7 +147,7 @@ def clip_norm(gradients: Iterable[Tensor], max_norm: float) -> list[Tensor]:
     1e-6 is added to the norm, as PyTorch does.
     """
     gradients = list(gradients)
-    if math.isinf(max_norm):
+    if max_norm == math.inf:  # isinf cannot be part of a compiled update
         return gradients
     norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
     scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
