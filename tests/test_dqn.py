@@ -340,11 +340,27 @@ def test_config_of_the_paper() -> None:
     optimizer = DQN(OBSERVATIONS, ACTIONS, config).optimizer
     assert isinstance(optimizer, RMSProp)
     assert optimizer.decay == 0.95  # gradient momentum and squared gradient momentum
-    assert optimizer.epsilon == 0.01  # min squared gradient
+    assert optimizer.epsilon == 0.01 / 32**2  # min squared gradient, of a mean over 32
     assert optimizer.centered
     assert optimizer.epsilon_inside
     assert optimizer.max_norm == math.inf
     assert optimizer.rate == 0.00025
+
+
+def test_optimizer_of_the_paper_works_on_summed_gradients() -> None:
+    """As the authors' code: its epsilon of 0.01 stands beside squares of sums over a minibatch."""
+    agent = DQN(OBSERVATIONS, ACTIONS, DQNConfig.paper())
+    (theta, *_), (g, *rest) = agent.optimizer.parameters, gradients_like(agent.optimizer.parameters)
+    m, v = 0.05 * 32 * g, 0.05 * (32 * g) ** 2
+    expected = theta - 0.00025 * 32 * g / (v - m**2 + 0.01).sqrt()
+    with torch.no_grad():
+        agent.optimizer.apply([g, *rest])
+    torch.testing.assert_close(theta, expected, rtol=1e-5, atol=1e-7)
+
+
+def gradients_like(parameters: list[Tensor]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [0.01 * torch.randn(p.shape, generator=generator) for p in parameters]
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,14 @@ def test_clipping_is_torchs(max_norm: float) -> None:
         torch.testing.assert_close(clipped, p.grad, rtol=1e-14, atol=0)
 
 
+def test_limits_may_differ_between_compiled_updates() -> None:
+    """Compiled for the second value of a number, torch.compile takes it for a variable."""
+    compiled = torch.compile(clip_norm, fullgraph=True, backend="eager")
+    for limit in (10.0, 0.5, math.inf):
+        (clipped,) = compiled([torch.ones(4)], limit)
+        assert clipped.norm() == pytest.approx(min(2.0, limit), rel=1e-5)
+
+
 def test_moves_nothing_but_its_parameters() -> None:
     moved, fixed = make(), make(1)
     before = [p.detach().clone() for p in fixed]
