@@ -80,6 +80,7 @@ def kill_at_a_random_moment(
     if way == "write":
         part = folder / rng.choice(["checkpoint", "checkpoint", "policy"])
         wait(process, lambda: any(e.name.endswith(".tmp") for e in os.scandir(part)), 0.0)
+        time.sleep(rng.choice([0.0, rng.uniform(0.0, 0.01)]))
     process.kill()
     process.communicate(timeout=60)
     return bool(torn(folder) - before)
