@@ -111,7 +111,8 @@ class ObservationLayout:
     def finite(self, observations: Observations) -> bool:
         """Whether no number is NaN or infinite."""
         # One pass: a sum is finite only if all its terms are, and in double it cannot overflow.
-        return self.size == 0 or isfinite(self.numbers(observations).sum(dtype=np.float64))
+        with np.errstate(over="ignore"):  # of numbers that are infinite only as float32
+            return self.size == 0 or isfinite(self.numbers(observations).sum(dtype=np.float64))
 
     def _get(self, observations: Observations, name: str) -> Any:
         if not isinstance(self.space, Dict):
