@@ -1,5 +1,6 @@
 """An environment that fails on purpose: after ``STEPS`` steps of training, or in an evaluation."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -64,4 +65,4 @@ def worker_env(env_id: str, seed: int, index: int) -> gym.Env[Any, Any]:
 
 for _failure in FAILURES:
     if env_id(_failure) not in gym.registry:
-        gym.register(env_id(_failure), Flaky, kwargs={"failure": _failure})
+        gym.register(env_id(_failure), partial(Flaky, _failure))
