@@ -314,7 +314,7 @@ def new_loop(job: Job, agent: Agent, envs: Any) -> Loop | AsynchronousLoop:
     spaces = agent.observation_space, agent.action_space
     try:
         buffer = ReplayBuffer(size, *spaces, job.run.seed, agent.device, job.run.n_envs)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ValueError) as error:  # the last if bytes overflow
         raise UserError(f"no memory for a --buffer-size of {size:,}: {error}") from None
     return OffPolicyLoop(agent, envs, buffer)
 
