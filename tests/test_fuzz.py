@@ -7,6 +7,7 @@ import random
 import resource
 import shutil
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ KINDS: dict[str, list[Any]] = {
     "a2c": ["a2c", "CartPole-v1", *COMMON, "--n-envs", 2, "--vectorization", "sync"],
 }
 STEPS = 110
-MEMORY = 300  # MB that a fuzz may claim
+MEMORY = 500  # MB that a fuzz may claim: bounds of 2^24 numbers, the most that a space may have
 ROOM = 2**32  # bytes of addresses beside those that the process has
 
 
@@ -130,12 +131,14 @@ def test_damaged_runs_are_refused(tmp_path: Path, whole: dict[str, Path], thorou
         what = f"seed {seed}, {kind}'s {name}: {damage(random.Random(seed), folder / name)}"
         before = files(place)
         try:
-            with at_most(seconds=20), little_room():
+            with at_most(seconds=20), little_room(), warnings.catch_warnings(record=True) as said:
                 outcome = use(folder / name)
             if outcome.status == 0:
                 harmless.append(what)
             else:
                 assert_error(outcome)
+                spoken = [w for w in said if not issubclass(w.category, DeprecationWarning)]
+                assert not spoken, [str(w.message) for w in spoken]
                 assert files(place) == before, "something was changed"
             assert not (place / "canary").exists(), "something was executed"
             assert torch.get_num_threads() == 1
