@@ -32,7 +32,16 @@ BOTH = "firsthand/Both-v0"
 KINDS: dict[str, list[Any]] = {
     "sac": ["sac", "Pendulum-v1", *COMMON, *REPLAY],
     "dqn": ["dqn", BOTH, *COMMON, *REPLAY],
-    "a2c": ["a2c", "CartPole-v1", *COMMON, "--n-envs", 2, "--vectorization", "sync"],
+    "a2c": [
+        "a2c",
+        "CartPole-v1",
+        *COMMON,
+        "--n-envs",
+        2,
+        "--vectorization",
+        "sync",
+        "--normalize-rewards",
+    ],
 }
 STEPS = 110
 MEMORY = 500  # MB that a fuzz may claim: bounds of 2^24 numbers, the most that a space may have
@@ -128,15 +137,19 @@ def test_damaged_runs_are_refused(tmp_path: Path, whole: dict[str, Path], thorou
         place.mkdir()
         folder = place / "run"
         shutil.copytree(whole[kind], folder)
-        what = f"seed {seed}, {kind}'s {name}: {damage(random.Random(seed), folder / name)}"
+        done, must_fail = damage(random.Random(seed), folder / name)
+        what = f"seed {seed}, {kind}'s {name}: {done}"
         before = files(place)
         try:
             with at_most(seconds=20), little_room(), warnings.catch_warnings(record=True) as said:
                 outcome = use(folder / name)
             if outcome.status == 0:
+                assert not must_fail, "it was not noticed"
                 harmless.append(what)
             else:
                 assert_error(outcome)
+                if not any(size in what for size in ("buffer_size", "n_steps")):  # chosen by users
+                    assert "alloc" not in outcome.err, "memory was asked for"
                 spoken = [w for w in said if not issubclass(w.category, DeprecationWarning)]
                 assert not spoken, [str(w.message) for w in spoken]
                 assert files(place) == before, "something was changed"
