@@ -275,6 +275,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (bytes(range(256)) * 9, ["metrics.csv", "damaged"]),
         (None, ["metrics.csv", "no file"]),
     ],
+    ids=["other columns", "bytes", "a directory"],
 )
 def test_metrics_that_are_none(
     tmp_path: Path, finished: Path, content: bytes | None, words: list[str]

@@ -8,7 +8,7 @@ import resource
 import shutil
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import torch
 import train_agent
 from command import Outcome, assert_error, files, run
-from damages import damage
+from damages import damage, pack, unpack
 from gymnasium.spaces import Box, Dict, Discrete
 from lifecycle import seal
 
@@ -163,6 +163,44 @@ def test_damaged_runs_are_refused(tmp_path: Path, whole: dict[str, Path], thorou
     assert not failed, "\n".join([f"{len(failed)} failed", *failed])
     assert len(harmless) < count / 10, harmless
     assert peak() - start < MEMORY
+
+
+def larger_box(tree: Any, _: dict[str, torch.Tensor]) -> None:
+    tree["observation_space"]["shape"] = [10**12]
+
+
+def more_returns(_: Any, tensors: dict[str, torch.Tensor]) -> None:
+    tensors["/agent/rewards/returns"] = torch.zeros(3, dtype=torch.float64)
+
+
+def strange_clock(tree: Any, _: dict[str, torch.Tensor]) -> None:
+    tree["meter"]["wall_seconds"] = "4.5"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "forge", "word"),
+    [
+        ("sac", "policy", larger_box, "too many numbers"),
+        ("a2c", "checkpoint", more_returns, "returns"),
+        ("sac", "checkpoint", strange_clock, "wall_seconds is of type str"),
+    ],
+)
+def test_forgeries_that_chance_seldom_finds(
+    tmp_path: Path,
+    whole: dict[str, Path],
+    kind: str,
+    name: str,
+    forge: Callable[[Any, dict[str, torch.Tensor]], None],
+    word: str,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole[kind], folder)
+    tree, tensors = unpack(folder / name)
+    forge(tree, tensors)
+    pack(folder / name, tree, tensors)
+    before = files(folder)
+    assert_error(use(folder / name), word)
+    assert files(folder) == before
 
 
 @pytest.mark.parametrize("name", ["policy", "checkpoint", ".metrics.csv.tmp", "metrics.csv"])
