@@ -320,7 +320,7 @@ class Worker:
         self.episode = (float(state["episode"][0]), int(state["episode"][1]))
         self.agent.generator.set_state(state["generator"])
         if self.agent.reward_normalizer is not None:
-            self.agent.reward_normalizer.returns = state["returns"]
+            self.agent.reward_normalizer.load_returns(state["returns"], 1)
 
 
 def _work(

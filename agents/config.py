@@ -9,6 +9,7 @@ from supervised.backbones import BACKBONES
 
 T = TypeVar("T")
 MAX_LAYERS = 100
+MAX_SIZE = 2**40  # of any whole number; what is larger overflows in places, instead of failing
 
 
 def check(
@@ -19,6 +20,7 @@ def check(
 ) -> None:
     """Raises ValueError naming the field unless all lie in (0, inf], [0, 1] or [0, inf].
 
+    No whole number may be larger than MAX_SIZE.
     ``gradient_steps``, where there is one, may also be -1, and ``hidden_sizes`` must hold
     positive widths.
     """
@@ -31,6 +33,11 @@ def check(
     for name in not_negative:
         if not getattr(config, name) >= 0:
             raise ValueError(f"{name} must not be negative: {getattr(config, name)}")
+    for field in fields(config):
+        value = getattr(config, field.name)
+        parts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(part, int) and part > MAX_SIZE for part in parts):
+            raise ValueError(f"{field.name} must be at most 2^40, not {value}")
     steps = getattr(config, "gradient_steps", 1)
     if steps < 1 and steps != -1:
         raise ValueError(f"gradient_steps must be -1 or positive, not {steps}")

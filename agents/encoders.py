@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from agents.observations import NUMBERS, Features, ObservationLayout, Picture
 from agents.spaces import UnsupportedSpaceError
-from supervised.backbones import create_backbone
+from supervised.backbones import create_backbone, start_for_relu
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -33,7 +33,7 @@ class PictureEncoder(nn.Module):
                 f"pictures of {height} x {width} are too small for the encoder {backbone!r}; "
                 "wrap the environment in gymnasium.wrappers.ResizeObservation"
             ) from None
-        self.linear = nn.Linear(maps[-1].numel(), size)
+        self.linear = start_for_relu(nn.Linear(maps[-1].numel(), size))
 
     def forward(self, pictures: Tensor) -> Tensor:
         with torch.autocast(

@@ -8,6 +8,8 @@ import numpy as np
 
 from agents.observations import ObservationLayout, Observations
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class TrainingFailure(RuntimeError):
     """Training cannot go on; what was saved before is whole."""
@@ -39,10 +41,10 @@ def environment_failures(step: int, of: str = "") -> Iterator[None]:
 
 
 def check_rewards(rewards: np.ndarray, step: int, of: str = "") -> None:
-    """Raises EnvironmentFailure if a reward is not finite."""
-    if not math.isfinite(np.add.reduce(rewards)):
+    """Raises EnvironmentFailure if a reward is not finite, or would not be where it is stored."""
+    if not abs(np.add.reduce(rewards)) <= LARGEST:  # which NaN is not either
         raise EnvironmentFailure(
-            f"the environment returned a reward of NaN or inf at step {step:,}{of}"
+            f"the environment returned a reward of NaN or inf (in float32) at step {step:,}{of}"
         )
 
 

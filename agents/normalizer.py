@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.state import check_like
+
 Moments: TypeAlias = tuple[float, np.ndarray, np.ndarray]  # count, mean, variance
 
 
@@ -63,7 +65,10 @@ class RunningNormalizer:
         mean, variance = np.asarray(state["mean"]), np.asarray(state["variance"])
         if mean.shape != self.mean.shape or variance.shape != self.variance.shape:
             raise ValueError(f"normalizer of size {mean.shape} is not of size {self.mean.shape}")
-        self.count, self.mean, self.variance = float(state["count"]), mean, variance
+        count = float(state["count"])
+        if not (np.isfinite([count, *mean, *variance]).all() and (variance >= 0).all()):
+            raise ValueError("a normalizer's statistics are infinite or negative")
+        self.count, self.mean, self.variance = count, mean, variance
         self._refresh()
 
 
@@ -104,4 +109,12 @@ class RewardNormalizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.statistics.load_state_dict(state["statistics"])
-        self.returns = state["returns"]
+        self.load_returns(state["returns"])
+
+    def load_returns(self, returns: Any, n: int | None = None) -> None:
+        """Takes ``returns`` back; ValueError unless they are some, of n environments if given."""
+        if returns is not None:
+            check_like(returns, np.zeros(0 if n is None else n), "returns")
+            if not np.isfinite(returns).all():
+                raise ValueError("returns are infinite")
+        self.returns = returns

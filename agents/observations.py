@@ -115,7 +115,9 @@ class ObservationLayout:
     def finite(self, observations: Observations) -> bool:
         """Whether no number is NaN or infinite."""
         # One pass: a sum is finite only if all its terms are, and in double it cannot overflow.
-        return isfinite(np.add.reduce(self.numbers(observations), axis=None, dtype=np.float64))
+        with np.errstate(over="ignore"):  # of numbers that are infinite only as float32
+            numbers = self.numbers(observations)
+        return isfinite(np.add.reduce(numbers, axis=None, dtype=np.float64))
 
     def _get(self, observations: Observations, name: str) -> Any:
         if not isinstance(self.space, Dict):

@@ -59,6 +59,9 @@ class OnPolicyLoop(Loop):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.rollout.load_state_dict(state["rollout"])
+        rewards = self.actor.reward_normalizer
+        if rewards is not None:  # which does not know how many environments there are
+            rewards.load_returns(rewards.returns, self.envs.num_envs)
 
 
 def random_rollout(agent: A2C, n_envs: int) -> Rollout:

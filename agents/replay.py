@@ -143,6 +143,8 @@ class ReplayBuffer:
                 f"replay of {filled} x {width} values at {position} does not fit "
                 f"{self.capacity} x {self.rows.shape[1]}"
             )
+        if any(len(saved["numbers"]) != filled for saved in state["pictures"]):
+            raise ValueError(f"pictures of another number of rows do not fit these {filled}")
         self.rows[:filled] = rows
         self.position, self.size, self.filled = position, size, filled
         self.rng.bit_generator.state = state["rng"]

@@ -10,8 +10,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor, nn
+
+L = TypeVar("L", nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,22 @@ class FeatureInfo:
         return list(self._reduction)
 
 
+def start_for_relu(layer: L) -> L:
+    """The layer with weights from U(±sqrt(6 / fan_in)) and biases of 0 (He et al. 2015, eq. 10):
+    through it and a ReLU, signals keep their size.
+    """
+    nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 class NatureCNN(nn.Module):
     """The three convolutions of Mnih et al. 2015, "Human-level control through deep
     reinforcement learning", Methods, "Model architecture": [B, in_chans, H, W] -> three maps.
+
+    Weights start as in He et al. 2015, eq. 10, biases at 0. The paper does not say how its own
+    start; from PyTorch's default each ReLU layer passes on a third of what it gets.
     """
 
     CHANNELS, KERNELS, STRIDES = (32, 64, 64), (8, 4, 3), (4, 2, 1)
@@ -39,7 +55,8 @@ class NatureCNN(nn.Module):
         super().__init__()
         widths = (in_chans, *self.CHANNELS)
         self.stages = nn.ModuleList(
-            nn.Conv2d(widths[i], widths[i + 1], self.KERNELS[i], self.STRIDES[i]) for i in range(3)
+            start_for_relu(nn.Conv2d(widths[i], widths[i + 1], self.KERNELS[i], self.STRIDES[i]))
+            for i in range(3)
         )
         self.out_indices = tuple(out_indices)
         reductions = (4, 8, 8)

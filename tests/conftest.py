@@ -1,7 +1,18 @@
-"""Fixtures that every test gets."""
+"""Options and fixtures that every test gets."""
 
 import pytest
 import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "the long versions of the torture and fuzz tests"
+    parser.addoption("--thorough", action="store_true", help=text)
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time for the long versions."""
+    return bool(request.config.getoption("--thorough"))
 
 
 @pytest.fixture(scope="session", autouse=True)

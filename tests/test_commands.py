@@ -118,6 +118,9 @@ def test_video_of_mujoco(tmp_path: Path) -> None:
         (["sac", "Pendulum-v1", "--hidden-sizes", "0"], ["hidden_sizes"]),
         (["sac", "Pendulum-v1", "--device", "tpu"], ["--device"]),
         (["sac", "Pendulum-v1", "--buffer-size", "1000000000000"], ["no memory", "buffer-size"]),
+        (["sac", "Pendulum-v1", "--batch-size", str(2**63)], ["batch_size", "at most 2^40"]),
+        (["sac", "Pendulum-v1", "--hidden-sizes", "8", str(10**30)], ["hidden_sizes", "2^40"]),
+        (["a2c", "CartPole-v1", "--n-steps", str(2**63)], ["n_steps", "2^40"]),
         (["sac", "Pendulum-v1", "--resume"], ["--resume"]),
     ],
 )

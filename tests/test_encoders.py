@@ -166,3 +166,16 @@ def test_bfloat16_is_close_and_returns_float32() -> None:
 def test_precision_of_an_encoder() -> None:
     encoder = Encoder(ObservationLayout(SMALL), "nature_cnn", "bfloat16")
     assert [part.precision for part in encoder.pictures] == ["bfloat16"]
+
+
+def test_signals_keep_their_size() -> None:
+    """From PyTorch's own start the Nature CNN's features differ by thousandths between pictures:
+    what moves in them is lost, and the first updates silence whole layers.
+    """
+    encoder = Encoder(ObservationLayout(Box(0, 255, (4, 84, 84), np.uint8)), "nature_cnn")
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(256, (16, 4, 84, 84), generator=generator, dtype=torch.uint8)
+    size = (pictures / 255).square().mean().sqrt()
+    with torch.no_grad():
+        features = encoder({NUMBERS: torch.zeros(16, 0), PIXELS: pictures})
+    assert 0.5 * size < features.square().mean().sqrt() < 2 * size

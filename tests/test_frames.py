@@ -355,6 +355,7 @@ def test_refuses_pictures_that_do_not_fit() -> None:
         {"frames": ring["frames"][:-1]},
         {"frames": ring["frames"][:, :-1]},
         {"frames": torch.zeros(10_000, 6, dtype=torch.uint8)},
+        {"numbers": ring["numbers"][:-1]},
         {"numbers": ring["numbers"][:, :1]},
         {"numbers": ring["numbers"][:, :, :1]},
         {"numbers": torch.zeros(41, 2, 2, dtype=torch.int64)},

@@ -1,6 +1,7 @@
 """Running moments against NumPy's over the whole stream."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,3 +73,17 @@ def test_refuses_another_size(name: str) -> None:
     state = {**normalizer.state_dict(), name: np.ones(4)}
     with pytest.raises(ValueError, match="size"):
         normalizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": float("inf")},
+        {"mean": np.array([0.0, np.inf, 0.0])},
+        {"variance": np.array([1.0, 1.0, -1.0])},
+    ],
+)
+def test_refuses_statistics_that_make_no_sense(change: dict[str, Any]) -> None:
+    normalizer = RunningNormalizer(3)
+    with pytest.raises(ValueError, match="infinite or negative"):
+        normalizer.load_state_dict(normalizer.state_dict() | change)

@@ -5,22 +5,21 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 import train_agent
-from command import ROOT, SMALL, Outcome, assert_error, files, run
+from command import SMALL, Outcome, assert_error, files, run
+from lifecycle import assert_same_state, start, wait_for_rows
 
 from agents import DDPGConfig
 from agents.state import load_state
 
 pytestmark = pytest.mark.lifecycle
+
+SAC = ["sac", "Pendulum-v1", "--seed", 3, *SMALL]
 
 
 def train(env_id: str, run_dir: Path, steps: int, *flags: object) -> Outcome:
@@ -28,33 +27,6 @@ def train(env_id: str, run_dir: Path, steps: int, *flags: object) -> Outcome:
     outcome = run(train_agent.main, "sac", env_id, *options)
     assert outcome.status == 0, outcome
     return outcome
-
-
-def leaves(node: Any, path: str = "") -> dict[str, Any]:
-    """A nested state as {path: leaf}; clocks are left out."""
-    if isinstance(node, dict):
-        pairs = ((k, v) for k, v in node.items() if k != "meter")
-    elif isinstance(node, list):
-        pairs = ((str(i), v) for i, v in enumerate(node))
-    else:
-        return {path: node}
-    found = {}
-    for key, value in pairs:
-        found.update(leaves(value, f"{path}/{key}"))
-    return found
-
-
-def assert_same_state(one: Path, other: Path) -> None:
-    """Bit for bit: weights, optimizers, replay, normalizer, generators, environments."""
-    a = leaves(load_state(one / "checkpoint"))
-    b = leaves(load_state(other / "checkpoint"))
-    assert a.keys() == b.keys()
-    for path in a:
-        if isinstance(a[path], (torch.Tensor, np.ndarray)):
-            same = np.array_equal(np.asarray(a[path]), np.asarray(b[path]))
-        else:
-            same = a[path] == b[path]
-        assert same, path
 
 
 def assert_resumes_like_a_whole_run(
@@ -93,33 +65,9 @@ def test_another_seed_differs(tmp_path: Path) -> None:
         assert_same_state(tmp_path / "one", tmp_path / "other")
 
 
-def start(run_dir: Path, steps: int, *flags: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "scripts/train_agent.py", "sac", "Pendulum-v1"]
-    command += [
-        "--run-dir",
-        str(run_dir),
-        "--total-steps",
-        str(steps),
-        "--seed",
-        "3",
-        *SMALL,
-        *flags,
-    ]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
-
-
-def wait_for_rows(file: Path, rows: int) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if file.exists() and len(file.read_text().splitlines()) > rows:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"{file} has not got {rows} rows in two minutes")
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_saves_and_resumes(tmp_path: Path, number: int, status: int) -> None:
-    process = start(tmp_path / "stopped", 5_000)
+    process = start(tmp_path / "stopped", *SAC, "--total-steps", 5_000)
     wait_for_rows(tmp_path / "stopped/eval.csv", 3)
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
@@ -132,7 +80,7 @@ def test_signal_saves_and_resumes(tmp_path: Path, number: int, status: int) -> N
 
 
 def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
-    process = start(tmp_path / "killed", 50_000, "--checkpoint-every", "100")
+    process = start(tmp_path / "killed", *SAC, "--total-steps", 50_000, "--checkpoint-every", 100)
     wait_for_rows(tmp_path / "killed/eval.csv", 4)
     process.kill()
     process.communicate(timeout=60)

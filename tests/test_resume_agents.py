@@ -11,7 +11,7 @@ import pytest
 import train_agent
 from command import run
 from gymnasium.spaces import Box, Discrete
-from test_resume import assert_same_state
+from lifecycle import assert_same_state
 
 from agents.state import load_state
 

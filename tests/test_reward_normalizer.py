@@ -116,3 +116,19 @@ def test_fresh_state_round_trip(tmp_path: Path) -> None:
     other = RewardNormalizer(GAMMA)
     other.load_state_dict(load_state(tmp_path))
     assert other.returns is None
+
+
+@pytest.mark.parametrize(
+    "returns", ["text", [0.0], np.zeros(2, int), np.zeros((2, 1)), np.array([0.0, np.inf])]
+)
+def test_refuses_returns_that_are_none(returns: Any) -> None:
+    normalizer = RewardNormalizer(0.9)
+    with pytest.raises(ValueError, match="returns"):
+        normalizer.load_state_dict(normalizer.state_dict() | {"returns": returns})
+
+
+def test_refuses_returns_of_another_number_of_environments() -> None:
+    normalizer = RewardNormalizer(0.9)
+    normalizer.load_returns(np.zeros(2), 2)
+    with pytest.raises(ValueError, match="returns"):
+        normalizer.load_returns(np.zeros(3), 2)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lifecycle import seal
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -62,13 +63,6 @@ def files(folder: Path) -> dict[str, bytes]:
 def tensor_file(folder: Path) -> Path:
     (file,) = folder.glob("*.safetensors")
     return file
-
-
-def seal(folder: Path, body: Any) -> None:
-    """Writes a state.json whose checksum is right: what an attacker can do, unlike an accident."""
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    outer = {"format": "firsthand-state-1", "sha256": digest, "body": body}
-    (folder / "state.json").write_text(json.dumps(outer))
 
 
 # -- what comes back ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import threading
 from collections.abc import Callable
 
 from agents import StateError, TrainingFailure, UnsupportedSpaceError
@@ -19,6 +20,7 @@ def one_line(error: BaseException) -> str:
 
 def run_main(main: Callable[[list[str]], int]) -> None:
     """Runs a script's ``main`` and turns every error a user can cause into one line, status 2."""
+    before, threading.excepthook = threading.excepthook, _excepthook
     try:
         status = main(sys.argv[1:])
     except (UserError, StateError, TrainingFailure, UnsupportedSpaceError, OSError) as error:
@@ -32,4 +34,12 @@ def run_main(main: Callable[[list[str]], int]) -> None:
         status = 2
     except KeyboardInterrupt:
         status = 130
+    finally:
+        threading.excepthook = before
     sys.exit(status)
+
+
+def _excepthook(error: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread, which meets a full disk, has it raised again where rows are written."""
+    if not isinstance(error.exc_value, OSError):
+        threading.__excepthook__(error)

@@ -1,6 +1,7 @@
 """Metrics to CSV and TensorBoard."""
 
 import csv
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -83,5 +84,6 @@ class MetricsLog:
                 self.board.add_scalar(f"{prefix}/{name}", value, row["step"])
 
     def close(self) -> None:
-        for log in (self.metrics, self.evals, self.board):
-            log.close()
+        with ExitStack() as stack:  # all of them, even if one has no room for its last row
+            for log in (self.metrics, self.evals, self.board):
+                stack.callback(log.close)

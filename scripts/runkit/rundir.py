@@ -58,6 +58,7 @@ class RunDir:
         """config.json; raises UserError if this is no run directory or the file is damaged."""
         if not self.path.is_dir():
             raise UserError(f"no run directory {self.path}")
+        self._refuse_links()
         if not self.config.is_file():
             raise UserError(f"{self.path} is no run directory: it has no config.json")
         try:
@@ -68,6 +69,13 @@ class RunDir:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.config} is damaged: {error}") from None
         return config
+
+    def _refuse_links(self) -> None:
+        """What a resumed run writes and deletes must be its own, wherever it was copied from."""
+        places = [self.path, self.checkpoint, self.policy, self.videos]
+        for entry in (entry for place in places if place.is_dir() for entry in place.iterdir()):
+            if entry.is_symlink():
+                raise UserError(f"{entry} is a link, and may lead to what is not of this run")
 
 
 def new_path(path: Path | None, algorithm: str, env_id: str, seed: int) -> Path:

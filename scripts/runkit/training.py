@@ -24,7 +24,7 @@ from runkit.signals import StopRequest
 from agents import A2C, A3C, ALGORITHMS, Agent, check_agent, save
 from agents.asynchronous import AsynchronousLoop
 from agents.evaluation import EVALUATION_SEED, evaluate
-from agents.failures import NonFiniteMetric, TrainingFailure
+from agents.failures import NonFiniteMetric, TrainingFailure, environment_failures
 from agents.off_policy import OffPolicyLoop, random_batch
 from agents.on_policy import OnPolicyLoop, random_rollout
 from agents.replay import ReplayBuffer
@@ -237,7 +237,8 @@ class Training:
         """The environments' states, unless the loop's workers have them."""
         if isinstance(self.loop, AsynchronousLoop):
             return None
-        return list(self.envs.call("snapshot"))
+        with environment_failures(self.loop.steps):
+            return list(self.envs.call("snapshot"))
 
     def _write_results(self) -> None:
         job, folder, meter = self.job, self.folder, self.meter
@@ -313,7 +314,7 @@ def new_loop(job: Job, agent: Agent, envs: Any) -> Loop | AsynchronousLoop:
     spaces = agent.observation_space, agent.action_space
     try:
         buffer = ReplayBuffer(size, *spaces, job.run.seed, agent.device, job.run.n_envs)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ValueError) as error:  # the last if bytes overflow
         raise UserError(f"no memory for a --buffer-size of {size:,}: {error}") from None
     return OffPolicyLoop(agent, envs, buffer)
 
