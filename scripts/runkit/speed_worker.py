@@ -13,7 +13,8 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 RANDOM = 500  # steps with random actions before learning starts, in both arms
@@ -85,12 +86,11 @@ def firsthand(
     steps = loop.steps - before
     split = {name: value / steps for name, value in loop.seconds.items()}
     result: dict[str, Any] = {"steps_per_second": rate, "vectorization": way, "split": split}
-    if algorithm == "sac":
+    if algorithm in PRODUCTS:
         n_obs, n_act = agent.layout.size, agent.action_space.shape[0]
+        products = PRODUCTS[algorithm](n_obs, n_act, config.hidden_sizes)
         result["gflops"] = peak_gflops()
-        result["update_gflop"] = sac_update_gflop(
-            n_obs, n_act, config.hidden_sizes[0], config.batch_size
-        )
+        result["update_gflop"] = 2 * config.batch_size * products / 1e9
     return result
 
 
@@ -144,18 +144,31 @@ def peak_gflops(size: int = 256, seconds: float = 0.5) -> float:
     return count * 2 * size**3 / (time.perf_counter() - start) / 1e9
 
 
-def sac_update_gflop(n_obs: int, n_act: int, hidden: int, batch: int) -> float:
-    """Matrix products of one SAC update with two hidden layers, in GFLOP.
+def layers(*widths: int) -> list[int]:
+    """Multiplications of each layer of an MLP, for one row."""
+    return [n_in * n_out for n_in, n_out in pairwise(widths)]
+
+
+def sac_products(n_obs: int, n_act: int, hidden: Sequence[int]) -> int:
+    """Multiplications of one SAC update in matrix products, for one row of the batch.
 
     Actor: a forward pass over s' and one over s, and the backward pass of the latter. Critics:
     targets forward; critics forward and backward over (s, a); critics forward over (s, pi(s)) and
-    backward to the action only. Twins count twice.
+    backward to the action only. Twins count twice. Nothing is passed back to observations.
     """
-    actor = [n_obs * hidden, hidden * hidden, hidden * 2 * n_act]
-    critic = [(n_obs + n_act) * hidden, hidden * hidden, hidden]
-    products = 2 * sum(actor) + sum(actor) + sum(actor[1:])  # forward twice, dW, dx
-    products += 2 * (3 * sum(critic) + sum(critic) + sum(critic[1:]) + sum(critic))
-    return 2 * batch * products / 1e9
+    actor = layers(n_obs, *hidden, 2 * n_act)
+    critic = layers(n_obs + n_act, *hidden, 1)
+    return 3 * sum(actor) + sum(actor[1:]) + 2 * (5 * sum(critic) + sum(critic[1:]))
+
+
+def ddpg_products(n_obs: int, n_act: int, hidden: Sequence[int]) -> int:
+    """The same of DDPG: one target actor and one critic, whose target is not a twin."""
+    actor = layers(n_obs, *hidden, n_act)
+    critic = layers(n_obs + n_act, *hidden, 1)
+    return 3 * sum(actor) + sum(actor[1:]) + 5 * sum(critic) + sum(critic[1:])
+
+
+PRODUCTS = {"sac": sac_products, "ddpg": ddpg_products}
 
 
 if __name__ == "__main__":
