@@ -42,7 +42,7 @@ def environment_failures(step: int, of: str = "") -> Iterator[None]:
 
 def check_rewards(rewards: np.ndarray, step: int, of: str = "") -> None:
     """Raises EnvironmentFailure if a reward is not finite, or would not be where it is stored."""
-    if not abs(np.add.reduce(rewards)) <= LARGEST:  # which NaN is not either
+    if not np.add.reduce(np.abs(rewards)) <= LARGEST:  # which NaN is not either
         raise EnvironmentFailure(
             f"the environment returned a reward of NaN or inf (in float32) at step {step:,}{of}"
         )

@@ -46,7 +46,7 @@ class NatureCNN(nn.Module):
     reinforcement learning", Methods, "Model architecture": [B, in_chans, H, W] -> three maps.
 
     Weights start as in He et al. 2015, eq. 10, biases at 0. The paper does not say how its own
-    start; from PyTorch's default each ReLU layer passes on a third of what it gets.
+    start; from PyTorch's default each ReLU layer passes on two fifths of what it gets.
     """
 
     CHANNELS, KERNELS, STRIDES = (32, 64, 64), (8, 4, 3), (4, 2, 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import evaluate as evaluate_script
 import flaky
+import numpy as np
 import pytest
 import train_agent
 from command import SMALL, Outcome, assert_error, files, run
@@ -21,6 +22,7 @@ from runkit.metrics import MetricsLog
 
 from agents import asynchronous
 from agents.evaluation import evaluate
+from agents.failures import EnvironmentFailure, check_rewards
 from agents.state import load_state, save_state
 
 pytestmark = pytest.mark.lifecycle
@@ -302,3 +304,9 @@ def test_damaged_rows_are_dropped(tmp_path: Path, finished: Path) -> None:
     again = run(train_agent.main, "--resume", folder, "--total-steps", 1_100)
     assert again.status == 0, again
     assert (folder / "metrics.csv").read_bytes() == whole
+
+
+def test_rewards_too_large_do_not_hide_behind_each_other() -> None:
+    check_rewards(np.array([1e38, -1e38]), step=3)
+    with pytest.raises(EnvironmentFailure, match="step 3"):
+        check_rewards(np.array([1e39, -1e39]), step=3)
