@@ -107,8 +107,13 @@ def read_json(file: Path) -> Any:
         content = stream.read(MAX_JSON + 1)
     if len(content) > MAX_JSON:
         raise ValueError(f"more than {MAX_JSON:,} bytes")
+    return parse_json(content)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; ValueError for one that is too deep or ambiguous."""
     try:
-        return json.loads(content, parse_constant=_constant, object_pairs_hook=_unique)
+        return json.loads(text, parse_constant=_constant, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

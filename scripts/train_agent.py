@@ -8,7 +8,7 @@
 """
 
 import difflib
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from runkit import gl
 from runkit.arguments import RunOptions, parse
 from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir, write_json
-from runkit.training import CHANGEABLE, UNRECORDED, Job, Training
+from runkit.training import CHANGEABLE, Job, Training
 
-from agents import ALGORITHMS, config_from_json
-from agents.config import from_json
+from agents import ALGORITHMS
 from agents.presets import find_preset
 
 PROG = "train_agent.py"
@@ -97,12 +96,7 @@ def resume(names: list[str], flags: list[str]) -> int:
     changes = {
         name: value for name in CHANGEABLE if (value := getattr(arguments, name)) is not None
     }
-    try:
-        run = replace(from_json(RunOptions, saved["run"], without=UNRECORDED), **changes)
-        config = config_from_json(algorithm, saved["config"])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{folder.config}: {error}") from None
-    training = Training.resume(Job(algorithm, saved["env_id"], run, config), folder)
+    training = Training.resume(Job.read(folder, **changes), folder)
     if changes:
         write_json(folder.config, saved | {"run": saved["run"] | changes})
     return training.finish()

@@ -113,6 +113,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
+def peer_versions() -> dict[str, str]:
+    """The same with Stable-Baselines3's."""
+    return {**versions(), "stable_baselines3": version("stable_baselines3")}
+
+
 def machine() -> str:
     """The processor's name, as far as the system tells it, and the number of usable cores."""
     info = Path("/proc/cpuinfo")

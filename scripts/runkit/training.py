@@ -21,8 +21,9 @@ from runkit.progress import TrainingProgress
 from runkit.rundir import RunDir, machine, new_path, versions, write_json
 from runkit.signals import StopRequest
 
-from agents import A2C, A3C, ALGORITHMS, Agent, check_agent, save
+from agents import A2C, A3C, ALGORITHMS, Agent, check_agent, config_from_json, save
 from agents.asynchronous import AsynchronousLoop
+from agents.config import from_json
 from agents.evaluation import EVALUATION_SEED, evaluate
 from agents.failures import NonFiniteMetric, TrainingFailure, environment_failures
 from agents.off_policy import OffPolicyLoop, random_batch
@@ -45,6 +46,17 @@ class Job:
     env_id: str
     run: RunOptions
     config: Any  # of the algorithm
+
+    @classmethod
+    def read(cls, folder: RunDir, **changes: Any) -> "Job":
+        """The job of a run directory, with other run options where ``changes`` says so."""
+        saved = folder.read_config()
+        try:
+            run = replace(from_json(RunOptions, saved["run"], without=UNRECORDED), **changes)
+            config = config_from_json(saved["algorithm"], saved["config"])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{folder.config}: {error}") from None
+        return cls(saved["algorithm"], saved["env_id"], run, config)
 
     def record(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -216,6 +228,7 @@ class Training:
         mean, std = float(self.last_returns.mean()), float(self.last_returns.std())
         row = {"step": self.loop.steps, "return_mean": mean, "return_std": std}
         row |= {"wall_seconds": round(self.meter.wall_seconds, 2)}
+        row |= {"train_seconds": round(self.meter.train_seconds, 2)}
         log.evaluation(row | {f"episode_{i}": float(r) for i, r in enumerate(self.last_returns)})
         progress.say(f"step {self.loop.steps:,}: evaluation return {mean:.1f} ± {std:.1f}")
 
@@ -254,7 +267,9 @@ class Training:
             "random_return_mean": float(random_returns.mean()),
             "env_steps_per_second": round(self.loop.steps / meter.train_seconds, 1),
             "updates_per_second": round(self.agent.updates / max(meter.learning_seconds, 1e-9), 1),
+            "updates": self.agent.updates,
             "wall_seconds": round(meter.wall_seconds, 1),
+            "train_seconds": round(meter.train_seconds, 1),
             "seconds": {name: round(value, 2) for name, value in self.loop.seconds.items()},
             "threads": job.run.threads,
             "machine": machine(),
