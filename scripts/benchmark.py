@@ -20,7 +20,7 @@ import tyro
 
 from runkit import ROOT
 from runkit.arguments import parse
-from runkit.benchmark import launch, pool, report_files
+from runkit.benchmark import hpo, launch, pool, report_files
 from runkit.benchmark.launch import Request
 from runkit.benchmark.records import Evaluation, Record, Results, locked, settings
 from runkit.benchmark.suite import Cell, Suite, load_suite
@@ -39,10 +39,14 @@ class Arguments:
     out: Path | None = None  # results; default: results/SUITE
     ray: bool = False  # run the cells on a Ray cluster: an embedded local one without an address
     ray_address: str | None = None  # of a cluster whose nodes see this checkout at this path
+    hpo: bool = False  # search hyperparameters of the one task that --tasks names, and retest them
+    trials: int = 50  # of the search, in all
 
     def __post_init__(self) -> None:
         if self.jobs < 0:
             raise ValueError(f"jobs must not be negative, but is {self.jobs}")
+        if self.trials < 1:
+            raise ValueError(f"trials must be positive, not {self.trials}")
         if self.seeds is not None and not 1 <= self.seeds <= 10_000:
             raise ValueError(f"seeds must lie in [1, 10,000], not {self.seeds}")
 
@@ -53,16 +57,32 @@ def main(args: list[str]) -> int:
     suite = load_suite(arguments.suite)
     out = arguments.out or ROOT / "results" / suite.name
     cells = chosen(suite, arguments)
+    if arguments.hpo:
+        status = search(cells, out, arguments, command)
+        return stopped(status, command) if status else 0
     with locked(out):
         results = Results(out)
         results.check(suite, peer_versions() if arguments.jobs else None)
         status = train(suite, cells, results, out, arguments, command) if arguments.jobs else 0
-        report_files.write(suite, results, out, command)
+        report_files.write(suite, results, out)
     print(f"report: {out / 'report.html'}")
-    if status:
-        print(f"stopped; go on with: {command}")
-        return 128 + status
-    return 0
+    return stopped(status, command) if status else 0
+
+
+def stopped(signal: int, command: str) -> int:
+    print(f"stopped; go on with: {command}")
+    return 128 + signal
+
+
+def search(cells: list[Cell], out: Path, arguments: Arguments, command: str) -> int:
+    """Hyperparameter search for one task."""
+    tasks = list(dict.fromkeys(cell.task for cell in cells))
+    if len(tasks) > 1:
+        keys = ", ".join(task.key for task in tasks)
+        raise UserError(f"--hpo searches for one task: give --tasks one of {keys}")
+    with locked(out / "hpo"):
+        jobs = max(arguments.jobs, 1)
+        return hpo.run(hpo.Search(tasks[0], out / "hpo", arguments.trials, jobs), command)
 
 
 def chosen(suite: Suite, arguments: Arguments) -> list[Cell]:
@@ -101,7 +121,8 @@ def train(
     if arguments.ray or arguments.ray_address:
         from runkit.benchmark import cluster
 
-        return cluster.run(list(requests.values()), arguments.ray_address, done)
+        jobs = arguments.jobs
+        return cluster.run(requests.values(), jobs, arguments.ray_address, done)
     return pool.run(requests.values(), arguments.jobs, done)
 
 

@@ -157,14 +157,14 @@ def curves(args: list[str]) -> int:
     arms = {}
     for arm, label in (("ours", "Firsthand"), ("sb3", "Stable-Baselines3")):
         if files := sorted(arguments.folder.glob(f"{arm}-seed*/eval.csv")):
-            arms[label] = [plots.read_evals(file) for file in files]
+            arms[label] = [plots.read_evals(file)[:2] for file in files]
     if not arms:
         raise UserError(f"{arguments.folder} holds no ours-seed*/eval.csv nor sb3-seed*/eval.csv")
     plots.compare(arms, arguments.folder / "curves.png", arguments.folder.name)
     print("| arm | seeds | final return of each seed | mean | std over seeds |")
     print("|---|---|---|---|---|")
     for label, seeds in arms.items():
-        final = [means[-1] for _, means, _ in seeds]
+        final = [means[-1] for _, means in seeds]
         mean, std = statistics.mean(final), statistics.stdev(final) if len(final) > 1 else 0.0
         values = ", ".join(f"{value:.0f}" for value in final)
         print(f"| {label} | {len(final)} | {values} | {mean:.0f} | {std:.0f} |")

@@ -32,14 +32,14 @@ def learning_curve(evals: Path, out: Path, title: str) -> None:
     _save(axes, out, title)
 
 
-Curves = list[tuple[list[int], list[float], list[float]]]  # of one arm, one entry a seed
+Curves = list[tuple[list[int], list[float]]]  # of one arm: steps and mean returns of each seed
 
 
 def compare(arms: dict[str, Curves], out: Path, title: str) -> None:
     """Draws arms over each other: every seed thin, their mean thick."""
     _, axes = plt.subplots(figsize=(7, 4.2), dpi=120)
     for colour, (label, seeds) in enumerate(arms.items()):
-        for steps, means, _ in seeds:
+        for steps, means in seeds:
             axes.plot(steps, means, color=f"C{colour}", lw=0.8, alpha=0.45)
         average = [sum(values) / len(seeds) for values in zip(*(s[1] for s in seeds), strict=True)]
         text = f"{label}, mean of {len(seeds)} seeds"

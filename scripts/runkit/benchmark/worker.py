@@ -127,7 +127,8 @@ def evaluations_callback(request: dict[str, Any], file: Path) -> Any:
     every, total = request["eval_every"], request["total_steps"]
 
     class Evaluations(BaseCallback):
-        updates, seconds = 0, 0.0
+        updates: float = 0
+        seconds = 0.0
 
         def _on_training_start(self) -> None:
             self.resumed = time.perf_counter()
@@ -144,8 +145,9 @@ def evaluations_callback(request: dict[str, Any], file: Path) -> Any:
         def _evaluate(self) -> None:
             self.seconds += time.perf_counter() - self.resumed
             returns = evaluate(self.model.predict, eval_envs)
-            row = {"step": self.num_timesteps, "train_seconds": round(self.seconds, 2)}
-            self.rows.append(row | {f"episode_{i}": float(r) for i, r in enumerate(returns)})
+            row: dict[str, float] = {f"episode_{i}": float(r) for i, r in enumerate(returns)}
+            step_and_time = {"step": self.num_timesteps, "train_seconds": round(self.seconds, 2)}
+            self.rows.append(step_and_time | row)
             with open(file, "w", newline="") as stream:
                 writer = csv.DictWriter(stream, self.rows[0])
                 writer.writeheader()
@@ -169,7 +171,7 @@ def read_evaluations(file: Path) -> list[dict[str, Any]]:
 
 
 def _outcome(
-    evaluations: list[dict[str, Any]], steps: int, updates: int, seconds: float
+    evaluations: list[dict[str, Any]], steps: int, updates: float, seconds: float
 ) -> Outcome:
     return {
         "evaluations": evaluations,
