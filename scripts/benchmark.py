@@ -20,7 +20,7 @@ import tyro
 
 from runkit import ROOT
 from runkit.arguments import parse
-from runkit.benchmark import hpo, launch, pool, report_files
+from runkit.benchmark import hpo, launch, pool, report_files, speed
 from runkit.benchmark.launch import Request
 from runkit.benchmark.records import Evaluation, Record, Results, locked, settings
 from runkit.benchmark.suite import Cell, Suite, load_suite
@@ -33,7 +33,7 @@ class Arguments:
     """Trains every cell (arm, task, seed) of a suite that has no result yet, and reports."""
 
     suite: tyro.conf.Positional[str]  # smoke, classic, mujoco, bullet, speed; or a .toml file
-    seeds: int | None = None  # of every task, from 0; default: the suite's
+    seeds: int | None = None  # of every task, from 0 (of speed: rounds); default: the suite's
     jobs: int = 1  # processes at a time, one thread each; 0: only the report
     tasks: str = "*"  # pattern of task keys; the others are reported as far as they exist
     out: Path | None = None  # results; default: results/SUITE
@@ -41,6 +41,7 @@ class Arguments:
     ray_address: str | None = None  # of a cluster whose nodes see this checkout at this path
     hpo: bool = False  # search hyperparameters of the one task that --tasks names, and retest them
     trials: int = 50  # of the search, in all
+    sbx_python: Path | None = None  # a Python that has sbx-rl, for a third arm in speed
 
     def __post_init__(self) -> None:
         if self.jobs < 0:
@@ -54,6 +55,8 @@ class Arguments:
 def main(args: list[str]) -> int:
     arguments = parse(Arguments, args, "benchmark.py", __doc__)
     command = shlex.join(["python", "scripts/benchmark.py", *args])
+    if arguments.suite == "speed":
+        return measure_speed(arguments, command)
     suite = load_suite(arguments.suite)
     out = arguments.out or ROOT / "results" / suite.name
     cells = chosen(suite, arguments)
@@ -66,6 +69,17 @@ def main(args: list[str]) -> int:
         status = train(suite, cells, results, out, arguments, command) if arguments.jobs else 0
         report_files.write(suite, results, out)
     print(f"report: {out / 'report.html'}")
+    return stopped(status, command) if status else 0
+
+
+def measure_speed(arguments: Arguments, command: str) -> int:
+    out = arguments.out or ROOT / "results/speed"
+    with locked(out):
+        status = 0
+        if arguments.jobs:
+            status = speed.run(out, arguments.seeds, arguments.sbx_python, command)
+        speed.report(out, command)
+    print(f"tables: {out / 'README.md'}")
     return stopped(status, command) if status else 0
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import compare_sb3
 import doctor
 import evaluate
 import gymnasium as gym
@@ -191,15 +190,3 @@ def test_doctor_reports() -> None:
     assert outcome.status == 0
     for word in ["torch", "OpenGL", "steps/s", "H.264"]:
         assert word in outcome.out
-
-
-def test_curves_of_both_arms(finished: Path, tmp_path: Path) -> None:
-    for name in ["ours-seed0", "ours-seed1", "sb3-seed0"]:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "eval.csv").write_bytes((finished / "eval.csv").read_bytes())
-    outcome = run(compare_sb3.main, "curves", tmp_path)
-    assert outcome.status == 0
-    assert "| Firsthand | 2 |" in outcome.out
-    assert (tmp_path / "curves.png").stat().st_size > 0
-    assert_error(run(compare_sb3.main, "curves", finished), "holds no ours-seed")
-    assert_error(run(compare_sb3.main, "curve"), "train, curves, speed")

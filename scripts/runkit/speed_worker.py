@@ -4,8 +4,8 @@
 
 ARM is "firsthand" or the module of a library with Stable-Baselines3's interface:
 "stable_baselines3", or "sbx", which has a virtual environment of its own. HYPERPARAMETERS is
-"defaults" or "preset". Each arm trains long enough first to have every kind of step behind it and
-everything compiled, and is then timed for at least SECONDS.
+"defaults" or "zoo" (agents/presets.py). Each arm trains long enough first to have every kind of step
+behind it and everything compiled, and is then timed for at least SECONDS.
 """
 
 import importlib
@@ -32,6 +32,7 @@ def main() -> None:
         config = hyperparameters_of(algorithm, env_id, hyperparameters)
         measure = firsthand if arm == "firsthand" else stable_baselines3
         result = measure(algorithm, env_id, int(n_envs), config, float(seconds))
+        result["updates_per_step"] = updates_per_step(config, int(n_envs))
     result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(result))
 
@@ -41,7 +42,7 @@ def hyperparameters_of(algorithm: str, env_id: str, which: str) -> Any:
     from agents import ALGORITHMS
     from agents.presets import find_preset
 
-    overrides = dict(find_preset(algorithm, env_id).overrides) if which == "preset" else {}
+    overrides = dict(find_preset(algorithm, env_id).overrides) if which == "zoo" else {}
     _, config_type = ALGORITHMS[algorithm]
     if hasattr(config_type, "learning_starts"):
         overrides["learning_starts"] = RANDOM
@@ -65,8 +66,10 @@ def firsthand(
     """Ours: the loop that train_agent.py runs, with the split of where the time goes."""
     from runkit.arguments import RunOptions
     from runkit.environments import choose_vectorization
+    from runkit.memory import keep_freed_memory
     from runkit.training import Job, new_agent, new_loop, training_envs
 
+    keep_freed_memory()
     way, _ = choose_vectorization(env_id, n_envs, "auto")
     run = RunOptions(10**9, n_envs=n_envs, device="cpu", vectorization=way)
     job = Job(algorithm, env_id, run, config)
@@ -123,7 +126,15 @@ def sbx(env_id: str, seconds: float) -> dict[str, Any]:
         model.learn(step - model.num_timesteps, reset_num_timesteps=False)
         return int(model.num_timesteps)
 
-    return {"steps_per_second": timed(run_to, seconds, RANDOM)}
+    return {"steps_per_second": timed(run_to, seconds, RANDOM), "updates_per_step": 1.0}
+
+
+def updates_per_step(config: Any, n_envs: int) -> float:
+    """Gradient steps an environment step."""
+    if hasattr(config, "n_steps"):
+        return 1.0 / float(config.n_steps * n_envs)
+    gradient_steps = config.train_freq if config.gradient_steps == -1 else config.gradient_steps
+    return float(gradient_steps / config.train_freq)
 
 
 def chunk_of(config: Any, n_envs: int) -> int:

@@ -17,7 +17,7 @@ from runkit.benchmark import launch, pool
 from runkit.benchmark.launch import Request, Worker
 from runkit.benchmark.records import settings
 from runkit.benchmark.statistics import difference
-from runkit.benchmark.suite import Cell, Task
+from runkit.benchmark.suite import OURS, Cell, Task
 from runkit.errors import UserError
 from runkit.rundir import machine, versions, write_json
 from runkit.signals import StopRequest
@@ -46,7 +46,7 @@ class Search:
 
     def request(self, values: dict[str, Any], seed: int, name: str) -> Request:
         """One seed with some values of the search space instead of the suite's."""
-        base = Request.of(Cell(self.task, "firsthand", seed), self.folder / "work")
+        base = Request.of(Cell(self.task, OURS, seed), self.folder / "work")
         config = base.hyperparameters | {k: v for k, v in values.items() if k != "n_envs"}
         return replace(
             base,

@@ -21,6 +21,14 @@ TABLES = {
     "speeds": tables.speeds,
     "aggregates": tables.aggregates,
 }
+LEADS = {
+    "returns": "Return of the deterministic policy after the last step, mean over seeds:",
+    "seeds": "Every seed:",
+    "speeds": "Speed, medians over seeds:",
+    "aggregates": "Over tasks, in scores normalized to 0 (random) and 1 (good):",
+    "throughput": "Medians at each arm's better thread count:",
+    "profiles": "Where the time goes in our arm:",
+}
 MARKER = re.compile(r"(<!-- benchmark: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 VIDEO_HEIGHT = 240  # of what is kept for the page
 VIDEO_SECONDS = 12
@@ -49,38 +57,36 @@ def write(suite: Suite, results: Results, out: Path) -> None:
         for task in suite.tasks
     }
     write_report(summary, videos, out / "report.html")
+    made = {name: make(summary) for name, make in TABLES.items()}
+    fill_pages(out, f"{suite.title}, beside Stable-Baselines3", summary["command"], made)
+
+
+def fill_pages(out: Path, title: str, command: str, made: dict[str, str]) -> None:
+    """Puts tables (name -> Markdown) between their markers in OUT/README.md and ROOT/README.md.
+
+    The folder's README is begun here if there is none; what people write around tables stays.
+    """
     page = out / "README.md"
     if not page.exists():
-        write_text(page, _page(suite, out, summary))
+        parts = [f"# {title}\n", f"```sh\n{command}\n```\n"]
+        for name in made:
+            start = f"<!-- benchmark: results/{out.name} {name} -->"
+            parts += [f"{LEADS[name]}\n", f"{start}\n<!-- end -->\n"]
+        write_text(page, "\n".join(parts))
     for file in (page, ROOT / "README.md"):
         text = file.read_text()
-        if (filled := fill(text, out, summary)) != text:
+        if (filled := fill(text, out.name, made)) != text:
             write_text(file, filled)
 
 
-def fill(text: str, out: Path, summary: tables.Summary) -> str:
-    """``text`` with the tables between markers of this results folder made anew."""
+def fill(text: str, folder: str, made: dict[str, str]) -> str:
+    """``text`` with the tables between markers of results/FOLDER replaced by those in ``made``."""
 
     def replace(match: re.Match[str]) -> str:
-        start, folder, name, end = match.groups()
-        mine = folder == f"results/{out.name}" and name in TABLES
-        return f"{start}{TABLES[name](summary)}{end}" if mine else match.group()
+        start, of, name, end = match.groups()
+        return f"{start}{made[name]}{end}" if of == f"results/{folder}" else match.group()
 
     return MARKER.sub(replace, text)
-
-
-def _page(suite: Suite, out: Path, summary: tables.Summary) -> str:
-    """A first README of the folder. What people write between the tables stays."""
-    sections = {
-        "returns": "Return of the deterministic policy after the last step, mean over seeds.",
-        "seeds": "Every seed:",
-        "speeds": "Speed, medians over seeds:",
-        "aggregates": "Over tasks, in scores normalized to 0 (random) and 1 (good):",
-    }
-    parts = [f"# {suite.title}, beside Stable-Baselines3\n", f"```sh\n{summary['command']}\n```\n"]
-    for name, lead in sections.items():
-        parts += [f"{lead}\n", f"<!-- benchmark: results/{out.name} {name} -->\n<!-- end -->\n"]
-    return "\n".join(parts)
 
 
 def keep_video(request: Request, cell: Cell, out: Path) -> None:

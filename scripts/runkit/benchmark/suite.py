@@ -3,15 +3,15 @@
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from runkit.errors import UserError
 
 from agents import ALGORITHMS
 from agents.presets import find_preset
 
-Arm = Literal["firsthand", "stable_baselines3"]
-ARMS: dict[Arm, str] = {"firsthand": "Firsthand", "stable_baselines3": "Stable-Baselines3"}
+OURS, PEER = "firsthand", "stable_baselines3"
+ARMS = {OURS: "Firsthand", PEER: "Stable-Baselines3"}  # the arms, and what they are called
 SUITES = Path(__file__).parent / "suites"
 COMPARABLE = ("a2c", "ddpg", "dqn", "sac")  # what Stable-Baselines3 has too
 
@@ -85,7 +85,7 @@ class Cell:
     """One training: a unit of work."""
 
     task: Task
-    arm: Arm
+    arm: str
     seed: int
 
     @property

@@ -9,12 +9,10 @@ import numpy as np
 
 from runkit.benchmark import statistics
 from runkit.benchmark.records import Record, Results, settings
-from runkit.benchmark.suite import ARMS, Arm, Suite, Task
+from runkit.benchmark.suite import ARMS, OURS, PEER, Suite, Task
 
 PUBLISHED = Path(__file__).with_name("published.toml")
 PROFILE = np.linspace(-0.2, 1.2, 57)  # normalized scores at which profiles are drawn
-OURS: Arm = "firsthand"
-PEER: Arm = "stable_baselines3"
 
 
 def summarize(suite: Suite, results: Results) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def _task(suite: Suite, task: Task, results: Results) -> dict[str, Any]:
     }
 
 
-def _finished(results: Results, task: Task, arm: Arm) -> list[Record]:
+def _finished(results: Results, task: Task, arm: str) -> list[Record]:
     """The arm's finished records, by seed."""
     mine = [r for r in results.records.values() if (r.task, r.arm) == (task.key, arm)]
     return sorted((r for r in mine if r.finished_well), key=lambda r: r.seed)
@@ -68,7 +66,7 @@ def _area(record: Record) -> float:
     return statistics.area(steps, [evaluation.mean for evaluation in record.evaluations])
 
 
-def _arm(task: Task, arm: Arm, results: Results) -> dict[str, Any]:
+def _arm(task: Task, arm: str, results: Results) -> dict[str, Any]:
     finished = _finished(results, task, arm)
     recorded = {r.seed: r for r in results.records.values() if (r.task, r.arm) == (task.key, arm)}
     seeds = sorted({*range(task.seeds), *recorded})
@@ -118,7 +116,7 @@ def _comparison(ours: np.ndarray, theirs: np.ndarray, band: float) -> dict[str, 
     }
 
 
-def _equal_time(finished: dict[Arm, list[Record]]) -> dict[str, Any] | None:
+def _equal_time(finished: dict[str, list[Record]]) -> dict[str, Any] | None:
     """Mean returns when the faster arm was done: each seed's last evaluation until then."""
     if not all(finished.values()):
         return None
@@ -159,7 +157,7 @@ def _aggregates(suite: Suite, results: Results) -> list[dict[str, Any]]:
 
 
 def _aggregate(tasks: list[Task], results: Results) -> dict[str, Any] | None:
-    columns: dict[Arm, list[np.ndarray]] = {arm: [] for arm in ARMS}
+    columns: dict[str, list[np.ndarray]] = {arm: [] for arm in ARMS}
     used = []
     for task in tasks:
         low, high = task.scale
@@ -183,6 +181,6 @@ def _aggregate(tasks: list[Task], results: Results) -> dict[str, Any] | None:
         "probability_of_improvement": improvement.record(),
         "profile": {
             "taus": PROFILE.tolist(),
-            **statistics.performance_profile({**matrices}, PROFILE),
+            **statistics.performance_profile(matrices, PROFILE),
         },
     }

@@ -21,6 +21,7 @@ from typing import Any
 
 from runkit import gl, video
 from runkit.arguments import RunOptions
+from runkit.benchmark.suite import OURS
 from runkit.environments import make_env, make_envs
 from runkit.errors import UserError, run_main
 from runkit.peer import sb3_agent
@@ -38,7 +39,7 @@ def main(_: list[str]) -> int:
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     gl.set_up()
     folder = Path(request["folder"])
-    arm = firsthand if request["arm"] == "firsthand" else stable_baselines3
+    arm = firsthand if request["arm"] == OURS else stable_baselines3
     outcome, agent = arm(request, folder)
     outcome |= {"machine": machine(), "versions": peer_versions()}
     if request["video"]:
