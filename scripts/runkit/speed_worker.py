@@ -4,8 +4,8 @@
 
 ARM is "firsthand" or the module of a library with Stable-Baselines3's interface:
 "stable_baselines3", or "sbx", which has a virtual environment of its own. HYPERPARAMETERS is
-"defaults" or "zoo" (agents/presets.py). Each arm trains long enough first to have every kind of step
-behind it and everything compiled, and is then timed for at least SECONDS.
+"defaults" or "zoo" (agents/presets.py). Each arm trains long enough first to have every kind of
+step behind it and everything compiled, and is then timed for at least SECONDS.
 """
 
 import importlib
