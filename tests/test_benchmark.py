@@ -58,9 +58,17 @@ def wait_for(happened: Any, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_a_suite_from_start_to_report(tmp_path: Path) -> None:
-    file, out = write_suite(tmp_path), tmp_path / "out"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The tiny suite's file, and its results."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    file, out = write_suite(folder), folder / "out"
     benchmark(file, out, "--jobs", 2)
+    return file, out
+
+
+def test_both_arms_from_one_record_of_hyperparameters(finished: tuple[Path, Path]) -> None:
+    file, out = finished
     records = {(r["task"], r["arm"]): r for r in lines(out)}
     assert sorted(records) == CELLS
     ours, theirs = (records[cell] for cell in CELLS)
@@ -82,19 +90,21 @@ def test_a_suite_from_start_to_report(tmp_path: Path) -> None:
     assert (out / "a2c-CartPole-v1-400-defaults.png").stat().st_size > 1000
     assert "a2c-CartPole-v1-400" in (out / "report.html").read_text()
     assert not list((out / "work").iterdir()), "working files go when the result is kept"
+
+
+def test_what_is_finished_is_skipped(finished: tuple[Path, Path]) -> None:
+    file, out = finished
     before = (out / "results.jsonl").read_bytes()
     (out / "report.html").unlink()
     assert "2 of them finished before" in benchmark(file, out)
     assert (out / "results.jsonl").read_bytes() == before
     assert (out / "report.html").exists()
-    assert "4 cells, 2 of them" in benchmark(file, out, "--seeds", 2)
-    assert len(lines(out)) == 4
 
 
-def test_the_evaluations_are_those_of_train_agent(tmp_path: Path) -> None:
-    """Our arm is the product, not a version of it for benchmarks."""
-    file, out = write_suite(tmp_path), tmp_path / "out"
-    benchmark(file, out)
+def test_our_arm_is_train_agent_and_no_version_of_it_for_benchmarks(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, out = finished
     command = [sys.executable, "scripts/train_agent.py", "a2c", "CartPole-v1", "--run-dir"]
     command += [str(tmp_path / "run"), "--total-steps", "400", "--eval-every", "200", "--n-envs"]
     command += ["1", "--eval-episodes", "2", "--threads", "1", "--no-video"]

@@ -37,7 +37,8 @@ Outcome = dict[str, Any]
 def main(_: list[str]) -> int:
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    gl.set_up()
+    if request["video"]:
+        gl.set_up()
     folder = Path(request["folder"])
     arm = firsthand if request["arm"] == OURS else stable_baselines3
     outcome, agent = arm(request, folder)

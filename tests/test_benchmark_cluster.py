@@ -1,0 +1,95 @@
+"""The benchmark on Ray: a real cluster of two nodes, one of whose workers is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from benchmarks import write_suite
+from command import ROOT
+from lifecycle import descendants
+from test_benchmark import LONG, lines
+
+pytestmark = pytest.mark.lifecycle
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A cluster of two nodes with one core each, on this machine."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster.address
+    cluster.shutdown()
+
+
+def run(file: Path, out: Path, *args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "scripts/benchmark.py", str(file), "--out", str(out), *args]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe)
+
+
+def ray_workers() -> dict[int, list[int]]:
+    """Ray's workers on this machine that have started a cell -> the processes they started."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes()
+        except OSError:
+            continue
+        if line.startswith(b"ray::work") and (cells := descendants(int(file.parent.name))):
+            found[int(file.parent.name)] = cells
+    return found
+
+
+def test_two_nodes_and_a_worker_killed_in_the_middle(address: str, tmp_path: Path) -> None:
+    file, out = write_suite(tmp_path, **LONG), tmp_path / "out"
+    process = run(file, out, "--ray", "--ray-address", address)
+    ours = out / "work/a2c-CartPole-v1-40k-defaults-firsthand-seed0"
+    deadline = time.monotonic() + 240
+    while len(ray_workers()) < 2 or not (ours / "run/checkpoint/state.json").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    cells = ray_workers()
+    assert len(cells) == 2, "each node has a cell"
+    victim = next(pid for pid, started in cells.items() if is_of(started[0], ours))
+    os.kill(victim, signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=400)
+    assert process.returncode == 0, stderr
+    records = lines(out)
+    assert sorted((r["arm"], r["status"]) for r in records) == [
+        ("firsthand", "finished"),
+        ("stable_baselines3", "finished"),
+    ], stdout
+    [again] = [record for record in records if record["arm"] == "firsthand"]
+    steps = [evaluation["step"] for evaluation in again["evaluations"]]
+    assert steps == list(range(0, 40_001, 1000))
+
+
+def is_of(pid: int, folder: Path) -> bool:
+    """Whether the process writes its output into the folder."""
+    return Path(os.readlink(f"/proc/{pid}/fd/1")).parent == folder
+
+
+def test_no_cluster_at_an_address_is_one_line(tmp_path: Path) -> None:
+    file, out = write_suite(tmp_path), tmp_path / "out"
+    process = run(file, out, "--ray-address", "127.0.0.1:1")
+    _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 2, stderr
+    assert stderr.splitlines()[-1].startswith("error: no Ray cluster at 127.0.0.1:1")
+    assert "Traceback" not in stderr
+
+
+def test_an_embedded_cluster(tmp_path: Path) -> None:
+    file, out = write_suite(tmp_path), tmp_path / "out"
+    process = run(file, out, "--ray", "--jobs", "2")
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert [record["status"] for record in lines(out)] == ["finished"] * 2
