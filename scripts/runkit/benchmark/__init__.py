@@ -1,0 +1,1 @@
+"""Ours beside Stable-Baselines3: cells, statistics, tables and a report page."""
