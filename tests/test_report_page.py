@@ -378,6 +378,16 @@ def test_two_fingers_zoom(show: Open) -> None:
     assert (x_max - x_min) / (full[1] - full[0]) == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_tap_reads_values(show: Open) -> None:
+    page = show(width=360, height=740, has_touch=True, is_mobile=True)
+    chart, tip = page.locator(".plot svg").first, page.locator(".tip").first
+    chart.tap()
+    assert tip.is_visible()
+    assert chart.locator(".cross").count() == 1
+    page.locator("h2").first.tap()
+    assert tip.is_hidden()
+
+
 def test_the_horizontal_axis_can_be_time(show: Open) -> None:
     page = show()
     assert view(page)[1] == pytest.approx(50_000, rel=0.05)
@@ -506,6 +516,13 @@ def test_print_is_light_and_has_no_controls(show: Open) -> None:
     assert card == light
     assert page.locator(".bar").is_hidden()
     assert page.locator(".toolbar").first.is_hidden()
+
+
+def test_without_scripts_the_page_says_what_it_needs(show: Open) -> None:
+    page = show(java_script_enabled=False)
+    assert page.locator("noscript").is_visible()
+    assert page.locator("#overview").is_hidden()
+    assert page.locator("#copy").is_hidden()
 
 
 # --- Unusual summaries ------------------------------------------------------------------------
