@@ -68,7 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_both_arms_from_one_record_of_hyperparameters(finished: tuple[Path, Path]) -> None:
-    file, out = finished
+    _, out = finished
     records = {(r["task"], r["arm"]): r for r in lines(out)}
     assert sorted(records) == CELLS
     ours, theirs = (records[cell] for cell in CELLS)

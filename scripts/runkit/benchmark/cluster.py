@@ -6,6 +6,7 @@ file system that they share, as a killed cell goes on from the files it left.
 """
 
 import os
+import socket
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -22,6 +23,7 @@ RETRIES = 3  # of a cell whose Ray worker or node died
 def run(requests: Iterable[Request], jobs: int, address: str | None, done: Done) -> int:
     """Like ``pool.run``; ``jobs`` is the size of the embedded cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _check_reachable(address)
     import ray
 
     path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
@@ -50,6 +52,17 @@ def run(requests: Iterable[Request], jobs: int, address: str | None, done: Done)
         return stop.number or 0
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself would try for minutes."""
+    if address is None or address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"no Ray cluster at {address}: {error}") from None
 
 
 def work(request: dict[str, Any]) -> dict[str, Any]:
