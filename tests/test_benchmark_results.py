@@ -149,7 +149,7 @@ def test_failed_and_missing_cells_are_shown(tmp_path: Path) -> None:
     assert [run["status"] for run in runs] == ["finished", "failed", "missing", "missing"]
     assert runs[1]["error"] == "a loss is not finite"
     assert "77, failed, missing, missing" in tables.seeds(summary)
-    assert "missing, missing, missing, missing" in tables.seeds(summary)
+    assert "| Stable-Baselines3 | all missing |" in tables.seeds(summary)
     assert "1 of 4 / 0 of 4" in tables.returns(summary)
     assert summary["tasks"][0]["comparison"] is None
     for make in TABLES.values():

@@ -57,9 +57,6 @@ def test_a_search_begins_with_the_suites_own_values(algorithm: str) -> None:
     for name, spec in space_of(algorithm).items():
         if "choice" in spec:
             assert initial[name] in spec["choice"], name
-        else:
-            low, high = spec["range"]
-            assert low <= initial[name] <= high, name
     values = {k: v for k, v in initial.items() if k not in ("n_envs", "hidden_sizes")}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(of.config()).items()}
     changed = plain | values

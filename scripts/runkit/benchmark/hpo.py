@@ -107,8 +107,11 @@ def _initial(task: Task) -> dict[str, Any]:
     for name, spec in space_of(task.algorithm).items():
         value = plain[name]
         value = "x".join(map(str, value)) if isinstance(value, list) else value
-        low, high = spec.get("range", (value, value))
-        values[name] = value if "choice" in spec else min(max(value, low), high)
+        if "range" in spec:
+            low, high = spec["range"]
+            values[name] = min(max(value, low), high)
+        elif value in spec["choice"]:
+            values[name] = value
     return values
 
 

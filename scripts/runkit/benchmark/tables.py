@@ -49,7 +49,8 @@ def seeds(summary: Summary) -> str:
                 number(run["final"]) if run["status"] == "finished" else run["status"]
                 for run in side["runs"]
             ]
-            cells = [", ".join(values), interval(side["iqm"]), interval(side["auc"])]
+            listed = "all missing" if set(values) == {"missing"} else ", ".join(values)
+            cells = [listed, interval(side["iqm"]), interval(side["auc"])]
             rows.append([task["key"], label, *cells])
     head = ["task", "arm", "final return of seed 0, 1, …", "IQM [95% CI]", "area under the curve"]
     return table(head, rows)
