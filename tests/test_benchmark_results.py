@@ -176,6 +176,15 @@ def test_tables_are_put_between_their_markers() -> None:
     assert fill(text, "y", {"seeds": "new\n"}) == text
 
 
+def test_results_elsewhere_leave_the_projects_readme_alone(tmp_path: Path) -> None:
+    before = (ROOT / "README.md").read_bytes()
+    assert b"<!-- benchmark: results/classic returns -->" in before
+    done = run(benchmark.main, "classic", "--jobs", "0", "--out", tmp_path / "classic")
+    assert done.status == 0
+    assert "| 0 of 10 / 0 of 10 |" in (tmp_path / "classic/README.md").read_text()
+    assert (ROOT / "README.md").read_bytes() == before
+
+
 def committed_pages() -> list[Path]:
     return [ROOT / "README.md", *ROOT.glob("results/*/README.md")]
 

@@ -62,7 +62,8 @@ def write(suite: Suite, results: Results, out: Path) -> None:
 
 
 def fill_pages(out: Path, title: str, command: str, made: dict[str, str]) -> None:
-    """Puts tables (name -> Markdown) between their markers in OUT/README.md and ROOT/README.md.
+    """Puts tables (name -> Markdown) between their markers in OUT/README.md; those of a folder in
+    the checkout's results/ in the project's README too.
 
     The folder's README is begun here if there is none; what people write around tables stays.
     """
@@ -73,7 +74,8 @@ def fill_pages(out: Path, title: str, command: str, made: dict[str, str]) -> Non
             start = f"<!-- benchmark: results/{out.name} {name} -->"
             parts += [f"{LEADS[name]}\n", f"{start}\n<!-- end -->\n"]
         write_text(page, "\n".join(parts))
-    for file in (page, ROOT / "README.md"):
+    ours = out.resolve() == ROOT / "results" / out.name
+    for file in [page, ROOT / "README.md"] if ours else [page]:
         text = file.read_text()
         if (filled := fill(text, out.name, made)) != text:
             write_text(file, filled)
