@@ -129,6 +129,7 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_until_ended(workers, 60)
+    assert "stopped at step" in log_of(out / checkpoints.split("/run/")[0]), "not at its end"
     done = benchmark(file, out)
     assert "0 of them finished before" in done
     records = lines(out)
