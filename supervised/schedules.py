@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 
 def piecewise(boundaries: Sequence[int], factors: Sequence[float]) -> Callable[[int], float]:
@@ -17,7 +18,7 @@ def piecewise(boundaries: Sequence[int], factors: Sequence[float]) -> Callable[[
     boundaries, factors = list(boundaries), list(factors)
     if len(factors) != len(boundaries) + 1:
         raise ValueError(f"{len(boundaries)} boundaries need one factor more, not {len(factors)}")
-    if any(a >= b for a, b in zip(boundaries, boundaries[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(boundaries)):
         raise ValueError(f"boundaries must rise: {boundaries}")
     return lambda step: factors[bisect_right(boundaries, step)]
 
