@@ -322,10 +322,8 @@ def _simulator(name: str, root: Path) -> Splits:
         classes = json.loads((folder / "classes.json").read_text())
         if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
             raise ValueError("classes.json is no list of names")
-        parts = {
-            part: Dataset(**load_file(file), classes=tuple(classes)) for part, file in files.items()
-        }
-        for part in parts.values():
+        train, test = (Dataset(**load_file(file), classes=tuple(classes)) for file in files)
+        for part in (train, test):
             _check_pictures(part, masks=name == "simulator_masks")
     except (SafetensorError, TypeError, ValueError) as error:
         raise DataError(f"{folder} is damaged: {error}") from None
