@@ -129,6 +129,7 @@ def test_metrics(finished: Path) -> None:
     ]
     assert float(found[0]["loss"]) > 0
     assert found[3]["accuracy"] == ""
+    assert len({row["noise"] for row in found[:3]}) == 3  # each evaluation draws anew
     board = EventAccumulator(str(finished)).Reload()
     assert [event.step for event in board.Scalars("averaged/accuracy")] == [10, 20, 30]
 
