@@ -79,7 +79,7 @@ class _MomentOptimizer(torch.optim.Optimizer):
             AdamConfig(**{key: group[key] for key in asdict(config)})  # checks what a group sets
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step for every parameter that has a gradient; returns closure's loss, if any."""
         loss = None
         if closure is not None:
