@@ -23,7 +23,7 @@ Deviations:
 
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -77,13 +77,13 @@ class Rectify(torch.autograd.Function):
     """max(0, x), whose derivative is 1 where x > 0 and exactly 0 elsewhere: also at 0."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         y = x.clamp(min=0)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         # Not a product with y > 0: an infinite gradient must become 0 as well, and not NaN.
         result: Tensor = gradient.masked_fill(y <= 0, 0.0)
@@ -101,7 +101,11 @@ def softplus(x: Tensor) -> Tensor:
     return torch.logaddexp(x, torch.zeros_like(x))
 
 
-ACTIVATIONS = {"rectifier": rectifier, "tanh": torch.tanh, "softplus": softplus}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rectifier": rectifier,
+    "tanh": torch.tanh,
+    "softplus": softplus,
+}
 
 
 class RectifierNet(nn.Module):
