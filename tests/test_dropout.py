@@ -178,38 +178,37 @@ def test_the_papers_network_has_its_size() -> None:
 
 
 def train(config: DropoutConfig, seed: int) -> tuple[float, float]:
-    """Test error and test loss after training on 200 digits, which a network can learn by heart."""
+    """Test error and test loss after training on 500 digits, 30% of them with a random label."""
     pictures, classes = load_digits(return_X_y=True)
     order = torch.randperm(1797, generator=seeded(0))
     x, y = torch.tensor(pictures, dtype=torch.float32)[order] / 16, torch.tensor(classes)[order]
+    wrong = torch.rand(500, generator=seeded(1)) < 0.3
+    y[:500][wrong] = torch.randint(10, (int(wrong.sum()),), generator=seeded(2))
     torch.manual_seed(seed)
     net = DropoutNet(config)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    for _ in range(60):
-        for rows in torch.randperm(200).split(40):
+    for _ in range(50):
+        for rows in torch.randperm(500).split(50):
             optimizer.zero_grad()
             F.cross_entropy(net(x[rows]), y[rows]).backward()
             optimizer.step()
             net.constrain()
-    net.eval()
-    outputs = net(x[200:])
-    error = (outputs.argmax(1) != y[200:]).float().mean().item()
-    return error, F.cross_entropy(outputs, y[200:]).item()
+    with torch.no_grad():
+        outputs: Tensor = net.eval()(x[500:])
+    error = (outputs.argmax(1) != y[500:]).float().mean().item()
+    return error, F.cross_entropy(outputs, y[500:]).item()
 
 
 @pytest.mark.learning
-@pytest.mark.parametrize("noise", ["bernoulli", "gaussian"])
-def test_digits_with_dropout_are_read_better(noise: Any) -> None:
+def test_with_dropout_wrong_labels_are_not_learned_by_heart() -> None:
+    """The plain network learns them; with either noise, the error on clean digits is far lower."""
     small = DropoutConfig.small()
-    plain = dataclasses.replace(small, noise="none", max_norm=None)
-    with_it = [train(dataclasses.replace(small, noise=noise), seed) for seed in range(2)]
-    without = [train(plain, seed) for seed in range(2)]
-    print(with_it, without)
-    error, loss = (sum(values) / 2 for values in zip(*with_it, strict=True))
-    plain_error, plain_loss = (sum(values) / 2 for values in zip(*without, strict=True))
-    assert error < 0.15
-    assert error < plain_error
-    assert loss < plain_loss
+    plain_error, plain_loss = train(dataclasses.replace(small, noise="none", max_norm=None), 0)
+    for noise in ("bernoulli", "gaussian"):
+        error, loss = train(dataclasses.replace(small, noise=noise), 0)
+        assert error < 0.15, noise
+        assert error < 0.75 * plain_error, noise
+        assert loss < plain_loss, noise
 
 
 @pytest.mark.parametrize(
