@@ -35,7 +35,9 @@ OPTIMIZERS: dict[str, Make] = {
     ),
     "adagrad": lambda net, lr: torch.optim.Adagrad(net.parameters(), lr=lr),
 }
-RATES: dict[str, dict[str, tuple[float, ...]]] = {  # tried for each optimizer; logistic: alpha in alpha / sqrt(t)
+RATES: dict[
+    str, dict[str, tuple[float, ...]]
+] = {  # tried for each optimizer; logistic: alpha in alpha / sqrt(t)
     "logistic": {
         "adam": (0.03, 0.1, 0.3),
         "adamax": (0.1, 0.3, 1.0),
