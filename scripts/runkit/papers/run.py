@@ -78,6 +78,7 @@ class PaperRun:
         self._checkpoint_every = checkpoint_every
         self._saved = self._load_checkpoints()
         self._stages = 0
+        self._names: set[str] = set()
         self._seconds = max((state["seconds"] for state in self._saved), default=0.0)
         self._started = time.monotonic()
         self._rows: list[Row] = []  # of a resumed run, until it is open
@@ -89,7 +90,7 @@ class PaperRun:
     @property
     def folder(self) -> Path:
         """The run directory."""
-        self._open()
+        self._make_folder()
         return self._dir.path
 
     def say(self, text: str) -> None:
@@ -98,13 +99,14 @@ class PaperRun:
 
     def log(self, row: Row) -> None:
         """A row with "step" and figures, for metrics.csv and TensorBoard."""
-        self._open()
+        if self._stages >= len(self._saved):  # else more is to be restored
+            self._open()
         self._add(row)
         self._check_stop()
 
     def picture(self, name: str) -> Path:
         """Where to save a matplotlib figure called ``name``."""
-        self._open()
+        self._make_folder()
         self._dir.pictures.mkdir(exist_ok=True)
         return self._dir.pictures / (name if "." in name else f"{name}.png")
 
@@ -124,14 +126,19 @@ class PaperRun:
             evaluate: figures of the model as it is, with random numbers that depend on the seed
                 and the step alone; called every ``eval_every`` steps and at the end.
             eval_every: steps between two evaluations.
-            name: of what is trained, where an experiment trains several.
+            name: of what is trained, where an experiment trains several; a second one of the
+                same name gets its number too.
 
         Returns:
             The rows of this training, also those from before it was resumed: step, stage (name
             or number), epoch, loss (mean since the row before), learning_rate, figures.
 
         """
-        stage = Stage(self, fit, steps, name or str(self._stages), self._dir)
+        name = name or str(self._stages)
+        if name in self._names:
+            name = f"{name}-{self._stages}"
+        self._names.add(name)
+        stage = Stage(self, fit, steps, name, self._dir)
         if self._stages < len(self._saved):
             stage.restore(self._saved[self._stages])
         self._stages += 1
@@ -175,20 +182,25 @@ class PaperRun:
             state = load_state(folder)
             if state.get("job") != self._job:
                 raise StateError(f"{folder} is a checkpoint of another run than {self._dir.config}")
-            if state.keys() != STATE or type(state["seconds"]) is not float:
+            if state.keys() != STATE:
                 raise StateError(f"{folder} has or lacks {', '.join(STATE ^ state.keys())}")
+            if type(state["seconds"]) is not float:
+                raise StateError(f"{folder} is damaged: seconds are {state['seconds']!r}")
             states.append(state)
         return states
 
-    def _open(self) -> None:
-        """From here on the run writes. Until then a resumed run touches nothing: what it is to go
-        on from may turn out not to fit.
-        """
-        if self._log is not None:
-            return
+    def _make_folder(self) -> None:
         if not self._dir.path.exists():
             self._dir.path.mkdir(parents=True)
             write_json(self._dir.config, self._record)
+
+    def _open(self) -> None:
+        """From here on the run writes rows. Until then a resumed run keeps those from before: what
+        it is to go on from may turn out not to fit.
+        """
+        if self._log is not None:
+            return
+        self._make_folder()
         for events in self._dir.path.glob("events.out.tfevents.*"):
             events.unlink()  # their rows are written again
         self._log = RowLog(self._dir.metrics, SummaryWriter(str(self._dir.path)))
