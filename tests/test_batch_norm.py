@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
+from datasets import real
 from torch import Tensor, nn
 
 from supervised.foundations.batch_norm import (
@@ -172,20 +172,21 @@ def test_the_papers_network_has_its_size() -> None:
 @pytest.mark.learning
 def test_a_normalized_sigmoid_network_learns_the_digits_sooner() -> None:
     """In 150 steps, after which the plain one is still at chance or near it."""
-    pictures, classes = load_digits(return_X_y=True)
-    x, y = torch.tensor(pictures, dtype=torch.float32) / 16, torch.tensor(classes)
+    digits = real("digits")
+    x, test = (part.inputs.flatten(1) / 16 for part in (digits.train, digits.test))
+    y = digits.train.targets
     accuracies = []
     for normalize in (True, False):
         torch.manual_seed(0)
         net = SigmoidNet(BatchNormConfig.small(normalize))
         optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
         for _ in range(150):
-            rows = torch.randint(1400, (60,))
+            rows = torch.randint(len(y), (60,))
             optimizer.zero_grad()
             F.cross_entropy(net(x[rows]), y[rows]).backward()
             optimizer.step()
-        predictions: Tensor = net.eval()(x[1400:]).argmax(1)
-        accuracies.append((predictions == y[1400:]).float().mean().item())
+        predictions: Tensor = net.eval()(test).argmax(1)
+        accuracies.append((predictions == digits.test.targets).float().mean().item())
     assert accuracies[0] > 0.85
     assert accuracies[1] < 0.5
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
+from datasets import real
 from torch import Tensor, nn
 
 from supervised.foundations.dropout import (
@@ -179,11 +179,11 @@ def test_the_papers_network_has_its_size() -> None:
 
 def train(config: DropoutConfig, seed: int) -> tuple[float, float]:
     """Test error and test loss after training on 500 digits, 30% of them with a random label."""
-    pictures, classes = load_digits(return_X_y=True)
-    order = torch.randperm(1797, generator=seeded(0))
-    x, y = torch.tensor(pictures, dtype=torch.float32)[order] / 16, torch.tensor(classes)[order]
+    digits = real("digits")
+    x, test = (part.inputs.flatten(1) / 16 for part in (digits.train, digits.test))
+    y = digits.train.targets[:500].clone()
     wrong = torch.rand(500, generator=seeded(1)) < 0.3
-    y[:500][wrong] = torch.randint(10, (int(wrong.sum()),), generator=seeded(2))
+    y[wrong] = torch.randint(10, (int(wrong.sum()),), generator=seeded(2))
     torch.manual_seed(seed)
     net = DropoutNet(config)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
@@ -194,9 +194,9 @@ def train(config: DropoutConfig, seed: int) -> tuple[float, float]:
             optimizer.step()
             net.constrain()
     with torch.no_grad():
-        outputs: Tensor = net.eval()(x[500:])
-    error = (outputs.argmax(1) != y[500:]).float().mean().item()
-    return error, F.cross_entropy(outputs, y[500:]).item()
+        outputs: Tensor = net.eval()(test)
+    error = (outputs.argmax(1) != digits.test.targets).float().mean().item()
+    return error, F.cross_entropy(outputs, digits.test.targets).item()
 
 
 @pytest.mark.learning

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from datasets import real
+from torch import nn
 
 from supervised.foundations.relu import (
     DenoisingAutoencoder,
@@ -26,11 +26,6 @@ from supervised.foundations.relu import (
 
 F64 = torch.float64
 SMALL = ReLUConfig.small()
-
-
-def digits() -> tuple[Tensor, Tensor]:
-    x, y = load_digits(return_X_y=True)
-    return torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y)
 
 
 @pytest.mark.parity
@@ -141,25 +136,27 @@ def test_penalty_is_the_l1_norm_of_the_codes() -> None:
     assert supervised_loss(net, x, y).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def train(config: ReLUConfig, epochs: int = 30) -> tuple[RectifierNet, float, list[float]]:
-    """Test accuracy and shares of zeros after training on 1,400 digits."""
-    x, y = digits()
+def train(config: ReLUConfig, epochs: int = 30) -> tuple[float, list[float]]:
+    """Test accuracy and shares of zeros after training on the digits."""
+    digits = real("digits")
+    x, test = (part.inputs.flatten(1) / 16 for part in (digits.train, digits.test))
+    y = digits.train.targets
     torch.manual_seed(0)
     net = RectifierNet(config)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     for _ in range(epochs):
-        for rows in torch.randperm(1400).split(20):
+        for rows in torch.randperm(len(y)).split(20):
             optimizer.zero_grad()
             supervised_loss(net, x[rows], y[rows]).backward()
             optimizer.step()
-    accuracy = (net(x[1400:]).argmax(1) == y[1400:]).float().mean().item()
-    return net, accuracy, sparsity(net.codes(x[1400:]))
+    accuracy = (net(test).argmax(1) == digits.test.targets).float().mean().item()
+    return accuracy, sparsity(net.codes(test))
 
 
 @pytest.mark.learning
 def test_digits_rectifier_against_tanh() -> None:
-    _, rectified, zeros = train(ReLUConfig.small())
-    _, tanh, _ = train(ReLUConfig.small("tanh"))
+    rectified, zeros = train(ReLUConfig.small())
+    tanh, _ = train(ReLUConfig.small("tanh"))
     assert rectified > 0.9
     assert rectified > tanh - 0.02
     assert min(zeros) > 0.5
@@ -168,8 +165,8 @@ def test_digits_rectifier_against_tanh() -> None:
 @pytest.mark.learning
 def test_the_penalty_makes_codes_sparser() -> None:
     config = ReLUConfig.small()
-    _, _, without = train(dataclasses.replace(config, l1=0.0), epochs=8)
-    _, _, with_it = train(dataclasses.replace(config, l1=0.01), epochs=8)
+    _, without = train(dataclasses.replace(config, l1=0.0), epochs=8)
+    _, with_it = train(dataclasses.replace(config, l1=0.01), epochs=8)
     assert sum(with_it) > sum(without) + 0.1
 
 
@@ -205,7 +202,7 @@ def test_reconstruction_costs_are_those_of_section_3_2(decoder: Any) -> None:
 
 def test_pretraining_teaches_its_layer_alone_and_restores() -> None:
     """Layer 1, on the signed codes of layer 0."""
-    x, _ = digits()
+    x = real("digits").train.inputs.flatten(1) / 16
     torch.manual_seed(0)
     net = RectifierNet(dataclasses.replace(SMALL, l1=0.0))
     before = copy.deepcopy(net)

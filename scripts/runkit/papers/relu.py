@@ -39,15 +39,17 @@ class Options:
     epochs: int = 50  # of supervised training
     width: int = 1000  # hidden units a layer (section 4.1)
     layers: int = 3  # hidden layers (section 4.1)
-    batch_size: int = 10  # (section 4.1)
-    learning_rate: float = 0.05  # of plain gradient descent; it falls in a line to 0
+    batch_size: int = 50  # examples a step; the paper: 10 (section 4.1)
+    learning_rate: float = 0.3  # of plain gradient descent; it falls in a line to 0
+    softplus_learning_rate: float = 0.1  # of softplus units, whose signals are larger
     pretrain_learning_rate: float = 0.005  # of denoising
     l1: float = 1e-3  # weight of the rectifiers' L1 penalty (section 4.1)
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.width, self.layers, self.batch_size) < 1 or not self.activations:
             raise ValueError("epochs, width, layers and batch_size must be positive, with an arm")
-        if self.pretrain_epochs < 0 or min(self.learning_rate, self.pretrain_learning_rate) <= 0:
+        rates = (self.learning_rate, self.softplus_learning_rate, self.pretrain_learning_rate)
+        if self.pretrain_epochs < 0 or min(rates) <= 0:
             raise ValueError("rates must be positive and pretrain_epochs not negative")
 
 
@@ -78,7 +80,8 @@ def arm(
     net = RectifierNet(config).to(run.device)
     for depth in range(options.layers if options.pretrain_epochs else 0):
         pretrain(run, options, net, train, depth)
-    optimizer = torch.optim.SGD(net.parameters(), options.learning_rate)
+    rate = options.softplus_learning_rate if name == "softplus" else options.learning_rate
+    optimizer = torch.optim.SGD(net.parameters(), rate)
     steps = options.epochs * -(-len(train.targets) // options.batch_size)
     fit = Fit(
         net,
