@@ -60,12 +60,13 @@ class ReLUConfig:
 
     @classmethod
     def paper(cls, activation: Activation = "rectifier") -> "ReLUConfig":
-        """The network for MNIST of section 4.1. Only rectifiers are signed and penalized: tanh is
-        symmetric as it is.
+        """The network for MNIST of section 4.1. Tanh is symmetric as it is, so it is not signed;
+        only rectifiers are penalized.
         """
         if activation == "rectifier":
             return cls()
-        return cls(activation=activation, signed=False, l1=0.0, decoder="linear")
+        signed = activation != "tanh"
+        return cls(activation=activation, signed=signed, l1=0.0, decoder="linear")
 
     @classmethod
     def small(cls, activation: Activation = "rectifier") -> "ReLUConfig":

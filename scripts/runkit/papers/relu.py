@@ -41,7 +41,7 @@ class Options:
     layers: int = 3  # hidden layers (section 4.1)
     batch_size: int = 50  # examples a step; the paper: 10 (section 4.1)
     learning_rate: float = 0.3  # of plain gradient descent; it falls in a line to 0
-    softplus_learning_rate: float = 0.1  # of softplus units, whose signals are larger
+    softplus_learning_rate: float = 0.1  # of softplus units, whose outputs are larger
     pretrain_learning_rate: float = 0.005  # of denoising
     l1: float = 1e-3  # weight of the rectifiers' L1 penalty (section 4.1)
 
