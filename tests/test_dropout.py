@@ -162,7 +162,7 @@ def test_monte_carlo_averages_thinned_networks() -> None:
 
 
 def test_weight_scaling_is_the_average_of_a_linear_network() -> None:
-    """Exact for one layer without a nonlinearity, up to the noise of 4,000 samples."""
+    """Exact for one layer without a nonlinearity, up to the noise of 20,000 samples."""
     torch.manual_seed(0)
     noise, linear = Dropout(0.5, seeded(0)), nn.Linear(30, 3)
     x = torch.rand(1, 30)

@@ -47,7 +47,7 @@ class BatchNormConfig:
     hidden: tuple[int, ...] = (100, 100, 100)  # sigmoid units (section 4.1)
     classes: int = 10
     normalize: bool = True  # False: the network that it is compared with
-    weight_std: float = 0.1  # of the initial weights: "small random Gaussian values"
+    weight_std: float = 0.05  # of the initial weights: "small random Gaussian values"
     eps: float = 1e-5  # added to the variance
     momentum: float = 0.1  # weight of a batch in the running statistics
 

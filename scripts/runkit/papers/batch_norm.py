@@ -32,7 +32,7 @@ class Options:
     steps: int = 50_000  # (section 4.1)
     batch_size: int = 60  # (section 4.1)
     learning_rate: float = 0.1  # of plain gradient descent; the paper does not give it
-    weight_std: float = 0.1  # of the initial Gaussian weights; the paper does not give it
+    weight_std: float = 0.05  # of the initial Gaussian weights; the paper does not give it
     eval_every: int = 100  # steps between two looks at the test set
 
     def __post_init__(self) -> None:
