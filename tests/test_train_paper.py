@@ -1,6 +1,7 @@
 """The papers' command: what a run leaves, that it can be interrupted, and one line for the rest."""
 
 import csv
+import itertools
 import json
 import os
 import random
@@ -129,6 +130,7 @@ def test_metrics(finished: Path) -> None:
     ]
     assert float(found[0]["loss"]) > 0
     assert found[3]["accuracy"] == ""
+    assert len({row["noise"] for row in found[:3]}) == 3  # each evaluation draws anew
     board = EventAccumulator(str(finished)).Reload()
     assert [event.step for event in board.Scalars("averaged/accuracy")] == [10, 20, 30]
 
@@ -185,6 +187,24 @@ def test_stopped_run_resumes_bit_identically(
         assert f"toy --resume {tmp_path / 'run'}" in outcome.out.splitlines()[-1]
         assert not (tmp_path / "run" / "summary.json").exists()
         resume(tmp_path / "run")
+    assert_same_run(finished, tmp_path / "run")
+
+
+@pytest.mark.lifecycle
+@pytest.mark.parametrize("at", [1, 13, 44])  # steps of both trainings together
+def test_stopped_between_evaluations(
+    tmp_path: Path, finished: Path, toy: Any, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    steps, loss = itertools.count(1), toy.loss
+
+    def stopping(*args: Any) -> Any:
+        if next(steps) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(*args)
+
+    monkeypatch.setattr(toy, "loss", stopping)
+    train(tmp_path / "run", status=143)
+    resume(tmp_path / "run")
     assert_same_run(finished, tmp_path / "run")
 
 

@@ -1,11 +1,13 @@
 """An experiment for tests alone: two small networks learn scikit-learn's digits in turn."""
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,12 +51,14 @@ def run(run: PaperRun, options: Options) -> dict[str, float | str | list[float]]
             for hook in HOOKS:
                 hook(name, fit.step)
             right = predict(model, digits.test.inputs.float()).argmax(1) == digits.test.targets
-            return {"accuracy": right.float().mean().item(), "noise": torch.rand(()).item()}
+            noise = torch.rand(()).item() + random.random() + np.random.rand()
+            return {"accuracy": right.float().mean().item(), "noise": noise}
 
         return run.train(fit, options.steps, evaluate, 10, name)
 
     rows = train("plain", lambda parameters: torch.optim.SGD(parameters, 1e-3, momentum=0.9))
-    run.log({"step": options.steps, "between": float(torch.rand(()))})
+    between = torch.rand(()).item() + random.random() + np.random.rand()
+    run.log({"step": options.steps, "between": between})
     rate = options.rates[0]
     second = train(
         "averaged",

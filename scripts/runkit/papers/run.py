@@ -9,8 +9,9 @@
 
 An experiment may train several models, one after the other. A resumed run calls it again from the
 start; each ``train`` that had begun goes on from its checkpoint, and one that had ended gives its
-weights and rows back at once. Whatever random numbers were drawn in a training, those drawn after
-it are the same, so a resumed run is bit for bit the run that was never stopped.
+weights and rows back at once. Training and evaluating leave the global random numbers as they
+were, so what is drawn afterwards is the same, and a resumed run is bit for bit the run that was
+never stopped.
 """
 
 import math
@@ -83,7 +84,7 @@ class PaperRun:
         self._started = time.monotonic()
         self._rows: list[Row] = []  # of a resumed run, until it is open
         self._log: RowLog | None = None
-        self._reseed()
+        seed_all(self.seed)
 
     # -- for experiments -------------------------------------------------------------------------
 
@@ -142,10 +143,7 @@ class PaperRun:
         if self._stages < len(self._saved):
             stage.restore(self._saved[self._stages])
         self._stages += 1
-        try:
-            stage.finish(evaluate, eval_every)
-        finally:
-            self._reseed()
+        stage.finish(evaluate, eval_every)
         return stage.rows
 
     # -- for the script --------------------------------------------------------------------------
@@ -217,13 +215,6 @@ class PaperRun:
         if self._stop.number is not None:
             raise Stopped(self._stop.number)
 
-    def _reseed(self) -> None:
-        """What is drawn after the n-th training depends on the seed and n alone."""
-        seed = self.seed * 1_000 + self._stages
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-
 
 STATE = {"job", "stage", "steps", "fit", "rows", "losses", "seconds"}
 
@@ -283,9 +274,8 @@ class Stage:
             self.run._check_stop()
 
     def evaluate(self, report: FitReport, evaluate: Callable[[], dict[str, float]]) -> Row:
-        cuda = [self.fit.device] if self.fit.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):
-            torch.manual_seed((self.run.seed * 1_000 + report.step) % 2**63)
+        with random_numbers_apart(self.fit.device):
+            seed_all(self.run.seed + report.step)
             metrics = {name: float(value) for name, value in evaluate().items()}
         check_metrics(metrics, report.step)
         row = {
@@ -338,6 +328,25 @@ class Stage:
             if self.saved_at is not None:
                 left = f"the checkpoint of step {self.saved_at:,} is whole: --resume {path}"
             raise TrainingFailure(f"{self.name}: {error}; {left}") from error
+
+
+def seed_all(seed: int) -> None:
+    """Of Python's, NumPy's and PyTorch's global random numbers."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def random_numbers_apart(device: torch.device) -> Iterator[None]:
+    """Leaves the global random numbers as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def describe(row: Row) -> str:
