@@ -1,0 +1,72 @@
+"""Experiments of the foundations, small and on the digits: they run, draw, and can be resumed."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import train_paper
+from command import run
+
+from runkit.papers import adam, relu
+
+COMMANDS = {
+    "relu": ["--epochs", 1, "--width", 16, "--layers", 2, "--pretrain-epochs", 1],
+    "adam logistic": ["--figure", "logistic", "--epochs", 1],
+    "adam mlp": ["--figure", "mlp", "--epochs", 1, "--width", 16],
+    "adam bias": ["--figure", "bias", "--epochs", 1, "--hidden", 16, "--latent", 4],
+    "dropout": ["--epochs", 2, "--width", 16, "--samples", 3, "--max-norm", 0],
+    "batch_norm": ["--steps", 20, "--eval-every", 10],
+}
+FIGURES = {  # one that each must report
+    "relu": "rectifier_zeros_percent",
+    "adam logistic": "adam_averaged_test_error",
+    "adam mlp": "nesterov_cost",
+    "adam bias": "uncorrected_best_at_beta2_0.9999",
+    "dropout": "monte_carlo_test_error",
+    "batch_norm": "normalized_accuracy_population",
+}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single rate for each optimizer, and a grid of eight trainings."""
+    first = {k: {name: rates[:1] for name, rates in v.items()} for k, v in adam.RATES.items()}
+    monkeypatch.setattr(adam, "RATES", first)
+    monkeypatch.setattr(adam, "BETA2", (0.999, 0.9999))
+    monkeypatch.setattr(adam, "ALPHA", (1e-3,))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_experiment(command: str, tmp_path: Path) -> None:
+    """Its figures are finite, and the same when its last training has to be done again."""
+    folder, key = tmp_path / "run", command.split()[0]
+    flags = ["--dataset", "digits", "--threads", 1, "--run-dir", folder, *COMMANDS[command]]
+    outcome = run(train_paper.main, key, *flags)
+    assert outcome.status == 0, outcome
+    figures = json.loads((folder / "summary.json").read_text())["figures"]
+    assert math.isfinite(figures[FIGURES[command]])
+    (picture,) = (folder / "pictures").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 150_000
+
+    last = max((folder / "checkpoint").iterdir(), key=lambda stage: int(stage.name))
+    shutil.rmtree(last)
+    (folder / "summary.json").unlink()
+    outcome = run(train_paper.main, "--resume", folder)
+    assert outcome.status == 0, outcome
+    assert json.loads((folder / "summary.json").read_text())["figures"] == figures
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (adam, {"epochs": 0}),
+        (relu, {"learning_rate": 0.0}),
+        (relu, {"activations": ()}),
+    ],
+)
+def test_bad_options_are_refused(module: object, options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        module.Options(**options)  # type: ignore[attr-defined]
