@@ -194,22 +194,32 @@ CHILDREN = {(0, 6): (2, 8), (1, 7): (3, 9), (3, 8): (5, 11)}
 
 def relatives(person: int) -> dict[str, set[int]]:
     """Relation -> who stands in it to the person at this place (0 to 11) of the tree."""
-    parents = {p for couple, children in CHILDREN.items() if person in children for p in couple}
-    siblings = {c for children in CHILDREN.values() if person in children for c in children}
-    siblings -= {person}
-    spouse = {p for couple in COUPLES if person in couple for p in couple} - {person}
-    offspring = {c for couple, cs in CHILDREN.items() if person in couple for c in cs}
-    # Uncles and aunts are parents' siblings, and those whom these married.
-    blood = {c for cs in CHILDREN.values() for p in parents if p in cs for c in cs} - parents
-    married = {p for couple in COUPLES if blood & set(couple) for p in couple}
-    theirs = siblings | {
-        c for cs in CHILDREN.values() for p in spouse if p in cs for c in cs if c != p
-    }
-    nieces = {c for couple, cs in CHILDREN.items() if theirs & set(couple) for c in cs}
-    kin = (parents, spouse, offspring, blood | married, siblings, nieces)
+
+    def children(people: set[int]) -> set[int]:
+        return {c for couple, cs in CHILDREN.items() if people & set(couple) for c in cs}
+
+    def siblings(people: set[int]) -> set[int]:
+        return {c for cs in CHILDREN.values() if people & set(cs) for c in cs} - people
+
+    def spouses(people: set[int]) -> set[int]:
+        return {p for couple in COUPLES if people & set(couple) for p in couple} - people
+
+    me = {person}
+    parents = {p for couple, cs in CHILDREN.items() if person in cs for p in couple}
+    uncles = siblings(parents)
+    kin = (  # both sexes, in the order of RELATIONS
+        *(parents, spouses(me), children(me), uncles | spouses(uncles), siblings(me)),
+        children(siblings(me) | siblings(spouses(me))),
+    )
     men = set(range(6))
-    pairs = zip(RELATIONS[::2], RELATIONS[1::2], kin, strict=True)
-    return {name: who for m, w, k in pairs for name, who in ((m, k & men), (w, k - men))}
+    return {
+        name: who
+        for k, everybody in enumerate(kin)
+        for name, who in (
+            (RELATIONS[2 * k], everybody & men),
+            (RELATIONS[2 * k + 1], everybody - men),
+        )
+    }
 
 
 def family_cases() -> tuple[tuple[Tensor, Tensor], Tensor]:
@@ -218,15 +228,17 @@ def family_cases() -> tuple[tuple[Tensor, Tensor], Tensor]:
     Returns ((person [104, 24], relation [104, 12]), answers [104, 24]): one unit is on in each
     input, and in the answers one unit for everybody who is right (two for Colin's aunts).
     """
-    cases = []
-    for family in range(2):
-        for place in range(12):
-            for relation, who in enumerate(relatives(place).values()):
-                if who:
-                    cases.append((12 * family + place, relation, [12 * family + w for w in who]))
+    cases = [
+        (12 * family + place, relation, [12 * family + other for other in who])
+        for family in range(2)
+        for place in range(12)
+        for relation, who in enumerate(relatives(place).values())
+        if who
+    ]
     answers = torch.zeros(len(cases), 24, dtype=torch.float64)
-    for row, (_, _, who) in enumerate(cases):
-        answers[row, who] = 1
-    person, relation = (torch.tensor([case[k] for case in cases]) for k in range(2))
+    for row, (_, _, right) in enumerate(cases):
+        answers[row, right] = 1
     eye = torch.eye(24, dtype=torch.float64)
-    return (eye[person], eye[relation, :12]), answers
+    person = eye[[case[0] for case in cases]]
+    relation = eye[[case[1] for case in cases], :12]
+    return (person, relation), answers

@@ -101,7 +101,7 @@ class AssociationUnits:
 
 
 def binomial(n: int, k: int, p: float) -> float:
-    return math.comb(n, k) * p**k * (1 - p) ** (n - k)
+    return math.comb(n, k) * math.pow(p, k) * math.pow(1 - p, n - k)
 
 
 def expected_activity(lit: float, config: PerceptronConfig) -> float:
@@ -125,7 +125,7 @@ def expected_recall(stimuli: int, activity: float, config: PerceptronConfig) -> 
     units = config.association_units / config.responses  # N_e
     z = math.sqrt((1 - activity) * units / (2 * stimuli))
     normal = 0.5 * (1 + math.erf(z / math.sqrt(2)))
-    return (1 - (1 - activity) ** units) * normal
+    return (1 - math.pow(1 - activity, units)) * normal
 
 
 class ReinforcedResponses:
@@ -240,6 +240,16 @@ class ErrorCorrection:
         """Classes, int64 [B]: the unit with the largest sum, or the one unit's sign."""
         sums = inputs.to(self.weight.dtype) @ self.weight.T + self.bias
         return (sums[:, 0] > 0).long() if self.classes == 2 else sums.argmax(1)
+
+
+def bars(n: int, generator: torch.Generator, side: int = 20) -> tuple[Tensor, Tensor]:
+    """A differentiated environment: n rows (0) or columns (1) that light a fifth of a square retina
+    anywhere. Returns stimuli [n, side * side] and classes [n].
+    """
+    classes = torch.arange(n) % 2
+    first = torch.randint(side, (n, 1), generator=generator)
+    lit = ((torch.arange(side) - first) % side < side // 5).float()[:, :, None].expand(-1, -1, side)
+    return lit.where(classes[:, None, None] == 0, lit.mT).flatten(1), classes
 
 
 def separator(points: Tensor, steps: int = 10_000) -> Iterator[Tensor]:

@@ -79,7 +79,7 @@ class DecayedDescent(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Moves every parameter that has a gradient; returns what the closure returns."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
@@ -117,7 +117,8 @@ def minimizer(inputs: Tensor, targets: Tensor, decay: float = 0.0) -> Tensor:
     u, root, vt = torch.linalg.svd(inputs, full_matrices=False)  # A_r = root^2
     spoken_of = root > root.max() * max(inputs.shape) * torch.finfo(root.dtype).eps
     gain = torch.where(spoken_of, root / (root.square() + decay), 0)
-    return vt.T @ (gain * (u.T @ targets))
+    weights: Tensor = vt.T @ (gain * (u.T @ targets))
+    return weights
 
 
 def generalization_error(weights: Tensor, teacher: Tensor) -> float:
