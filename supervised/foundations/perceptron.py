@@ -242,14 +242,14 @@ class ErrorCorrection:
         return (sums[:, 0] > 0).long() if self.classes == 2 else sums.argmax(1)
 
 
-def bars(n: int, generator: torch.Generator, side: int = 20) -> tuple[Tensor, Tensor]:
-    """A differentiated environment: n rows (0) or columns (1) that light a fifth of a square retina
-    anywhere. Returns stimuli [n, side * side] and classes [n].
+def bars(side: int = 20) -> tuple[Tensor, Tensor]:
+    """A differentiated environment: every row (0) and column (1) that lights a fifth of a square
+    retina, around its edges too. Returns stimuli [2 side, side * side] and classes [2 side].
     """
-    classes = torch.arange(n) % 2
-    first = torch.randint(side, (n, 1), generator=generator)
-    lit = ((torch.arange(side) - first) % side < side // 5).float()[:, :, None].expand(-1, -1, side)
-    return lit.where(classes[:, None, None] == 0, lit.mT).flatten(1), classes
+    place = torch.arange(side)
+    lit = ((place - place[:, None]) % side < side // 5).float()  # [where it begins, place]
+    rows = lit[:, :, None].expand(side, side, side)
+    return torch.cat([rows, rows.mT]).flatten(1), place.new_tensor([0, 1]).repeat_interleave(side)
 
 
 def separator(points: Tensor, steps: int = 10_000) -> Iterator[Tensor]:
