@@ -142,6 +142,9 @@ def test_of_all_solutions_the_smallest_is_chosen() -> None:
     torch.testing.assert_close(limit, smallest, rtol=0, atol=1e-6)
     torch.testing.assert_close(inputs @ limit, targets, rtol=0, atol=1e-6)
     assert limit.norm() < teacher.norm()
+    # Examples that are there twice leave A as many directions of eigenvalue 0.
+    twice = minimizer(inputs.repeat(2, 1), targets.repeat(2))
+    torch.testing.assert_close(twice, smallest, rtol=0, atol=1e-10)
     # Any other solution is larger by exactly its part in the null space of the inputs.
     silent = torch.eye(30, dtype=torch.float64) - torch.linalg.pinv(inputs) @ inputs
     other = smallest + silent @ teacher
