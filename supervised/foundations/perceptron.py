@@ -157,7 +157,7 @@ class ReinforcedResponses:
             elif self.config.bivalent:
                 self.values -= sign * self.gain(active, members)
             elif self.config.system == "beta":
-                self.values += sign * members * self.config.feed / members.sum()
+                self.values += sign * members.double() * self.config.feed / members.sum()
 
     def gain(self, active: Tensor, members: Tensor) -> Tensor:
         """What the A-units [A-units] of the dominant source-set gain in a unit of time."""

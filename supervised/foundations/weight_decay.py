@@ -53,7 +53,7 @@ class WeightDecayConfig:
 
     @classmethod
     def paper(cls) -> "WeightDecayConfig":
-        """40 hidden units as for NetTalk; the rate is ours."""
+        """Eq. 2 for a network with one hidden layer; its size and the rates are ours."""
         return cls()
 
     @classmethod

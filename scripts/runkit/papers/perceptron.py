@@ -82,10 +82,16 @@ def ideal(run: PaperRun, options: Options, fixed: Axes, variable: Axes) -> Figur
     config = PerceptronConfig(units)
     activity = expected_activity(0.2, config)
     theory = [expected_recall(n, activity, config) for n in counts]
-    for axes, unequal, title in ((fixed, 1, "as often"), (variable, 3, "one three times as often")):
+    for axes, unequal, title in (
+        (fixed, 1, "both equally often"),
+        (variable, 3, "one three times as often"),
+    ):
         for system in SYSTEMS:
             axes.plot(counts, curves[system, unequal], marker=".", label=system)
-        axes.set(xscale="log", ylim=(0.4, 1.02), xlabel="stimuli a response (mean)", title=title)
+        axes.set(ylim=(0.4, 1.02), xlabel="stimuli for each response (mean)", title=title)
+        axes.semilogx()
+        axes.set_xticks(counts, [str(n) for n in counts])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
     fixed.plot(counts, theory, color="black", ls="--", label="Eq. 4")
     fixed.set_ylabel("P_r: right responses to known stimuli")
@@ -159,14 +165,15 @@ def likeness(run: PaperRun, options: Options, axes: Axes) -> Figures:
             scores.setdefault(f"{name}, error correction", []).append(score)
     figures = {name: mean(values) for name, values in scores.items()}
     labels = [*SYSTEMS, "error correction"]
+    ticks = [*SYSTEMS, "error\ncorrection"]
     for k, name in enumerate(("bars", "squares or circles")):
         heights = [figures[f"{name}, {label}"] for label in labels]
         places = [place + 0.4 * k for place in range(len(labels))]
         axes.bar(places, heights, width=0.4, label=name)
     axes.axhline(0.5, color="grey", ls=":")
-    axes.set_xticks([place + 0.2 for place in range(len(labels))], labels)
-    axes.set(ylim=(0.4, 1.02), title="P_g: likeness means something")
-    axes.legend(loc="upper left")
+    axes.set_xticks([place + 0.2 for place in range(len(labels))], ticks)
+    axes.set(ylim=(0.4, 1.2), title="P_g: right responses to new stimuli")
+    axes.legend(loc="upper left", ncols=2)
     return {f"P_g {name}": value for name, value in figures.items()}
 
 
