@@ -155,7 +155,7 @@ def diabetes(run: PaperRun, options: Options) -> Figures:
 
 def digits(run: PaperRun, options: Options) -> Figures:
     """Test error over lambda with 300 examples, and over the examples with and without decay."""
-    decays = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
+    decays = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0)
     over_decay = {decay: train(run, options, 300, decay) for decay in decays}
     best = min(over_decay, key=lambda decay: over_decay[decay])
     sizes = (100, 200, 300, 600, 1200)
@@ -189,6 +189,8 @@ def train(run: PaperRun, options: Options, examples: int, decay: float) -> float
     """Test error of networks that saw so many digits, some with a wrong label; their mean."""
     splits = load("digits")
     inputs, unseen = (part.inputs.flatten(1) / 16 for part in (splits.train, splits.test))
+    # Eq. 1's E_0 is a sum over the examples; Fit's is their mean, and so is all the rest.
+    decay /= examples
     config = replace(WeightDecayConfig.paper(), decay=decay, learning_rate=0.1, momentum=0.9)
     errors = []
     for seed in range(options.seeds):
@@ -208,7 +210,7 @@ def train(run: PaperRun, options: Options, examples: int, decay: float) -> float
             output = predict(model, unseen.to(run.device), len(unseen)).cpu()
             return {"test_error": share_wrong(output, splits.test.targets)}
 
-        name = f"{examples}-{decay:g}-{seed}"
+        name = f"{examples}-{examples * decay:g}-{seed}"
         rows_of_run = run.train(fit, options.steps, evaluate, options.steps // 5 or 1, name)
         errors.append(float(rows_of_run[-1]["test_error"]))
     return mean(errors)
