@@ -50,7 +50,7 @@ def check(
 
 
 def backbone_and_width(encoder: str) -> tuple[str, float]:
-    """ "resnet18:0.25" -> the backbone's name and the factor on its channels, 1 if there is none.
+    """'resnet18:0.25' -> the backbone's name and the factor on its channels, 1 if there is none.
 
     Raises ValueError if there is no such backbone, or the factor is none.
     """

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supervised.backbones import Backbone, Norm, norm_layer, scaled
+from supervised.schedules import piecewise
 
 Block = Literal["basic", "bottleneck"]
 # Table 1: what stands in conv2_x to conv5_x.
@@ -106,7 +107,10 @@ class ResNetConfig:
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> "ResNetConfig":
-        """ "resnet50", "plain56", …: the network for ImageNet if there is one, or else CIFAR's."""
+        """'resnet50', 'plain56', …: the network for ImageNet if there is one, or else CIFAR's.
+
+        Raises ValueError for another name.
+        """
         kind, digits = name.rstrip("0123456789"), name.lstrip("abcdefghijklmnopqrstuvwxyz")
         if kind not in ("resnet", "plain") or not digits.isdecimal():
             raise ValueError(f"a network is called like resnet50 or plain56, not {name!r}")
@@ -251,15 +255,14 @@ def create(name: str = "resnet50", **changes: Any) -> ResNet:
 def schedule(steps: int = 64_000, warm_up: int = 0) -> Callable[[int], float]:
     """Step -> factor on the learning rate of 0.1: 1, from half of the ``steps`` on 0.1, from three
     quarters on 0.01 (the paper's 32,000 and 48,000 of 64,000). For ``warm_up`` steps at first 0.1:
-    ResNet-110 does not begin to learn otherwise, and takes about 400.
+    ResNet-110 needs about 400 of these before it begins to learn.
     """
-
-    def factor(step: int) -> float:
-        if step < warm_up:
-            return 0.1
-        return 0.1 ** ((step >= steps / 2) + (step >= 3 * steps / 4))
-
-    return factor
+    boundaries, factors = [steps // 2, 3 * steps // 4], [1.0, 0.1, 0.01]
+    return (
+        piecewise([warm_up, *boundaries], [0.1, *factors])
+        if warm_up
+        else piecewise(boundaries, factors)
+    )
 
 
 def crop_and_flip(pictures: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:

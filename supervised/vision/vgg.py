@@ -27,8 +27,8 @@ Deviations and additions:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 from supervised.backbones import Backbone, scaled
 
+Layer: TypeAlias = nn.Conv2d | nn.Linear
 CHANNELS = (64, 128, 256, 512, 512)  # of the five blocks, in all networks
 # Table 1, column by column: the kernel sizes of each block.
 TABLE_1: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -135,7 +136,7 @@ class VGG(nn.Module):
     @property
     def convolutions(self) -> list[list[nn.Conv2d]]:
         """The convolutions of each block."""
-        blocks = list(self.trunk.stages)[:5]
+        blocks = [self.trunk.stages[i] for i in range(5)]
         return [[m for m in block.modules() if isinstance(m, nn.Conv2d)] for block in blocks]
 
     @property
@@ -152,7 +153,7 @@ class VGG(nn.Module):
 
         Raises ValueError if the map is not that of a crop of ``config.size``.
         """
-        if features.shape[2:] != (self.grid, self.grid):
+        if features.shape[2:] != torch.Size((self.grid, self.grid)):
             size = self.config.size
             raise ValueError(f"crops must be {size} x {size}; for other sizes there is score_map")
         head = self.head[:-1] if pre_logits else self.head
@@ -189,9 +190,7 @@ def start_from(model: VGG, shallow: VGG) -> None:
     trained network A, become those of ``model``. "We did not decrease the learning rate for the
     pre-initialised layers". Raises ValueError if a shape differs.
     """
-    pairs: list[tuple[nn.Module, nn.Module]] = list(
-        zip(model.linears, shallow.linears, strict=True)
-    )
+    pairs: list[tuple[Layer, Layer]] = [*zip(model.linears, shallow.linears, strict=True)]
     for block, theirs in zip(model.convolutions[:3], shallow.convolutions[:3], strict=True):
         pairs += zip(block, theirs, strict=False)  # the deeper network has more
     for mine, source in pairs:
