@@ -63,9 +63,7 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     """
     if norm == "batch":
         return nn.BatchNorm2d(channels)
-    if norm == "group":
-        return nn.GroupNorm(channels // math.gcd(channels, 16), channels)
-    raise ValueError(f"norm must be batch or group, not {norm!r}")
+    return nn.GroupNorm(channels // math.gcd(channels, 16), channels)
 
 
 class Backbone(nn.Module):
@@ -239,6 +237,8 @@ def create_backbone(
     """
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}; there is: {', '.join(BACKBONES)}")
+    if norm not in ("batch", "group"):
+        raise ValueError(f"norm must be batch or group, not {norm!r}")
     if not features_only and out_indices is not None:
         raise ValueError("out_indices are of feature maps: features_only must be true")
     classes = None if features_only else num_classes

@@ -76,6 +76,7 @@ class ResNetConfig:
             "stem": ("imagenet", "cifar"),
             "shortcut": ("A", "B", "C"),
             "stride_in": ("1x1", "3x3"),
+            "norm": ("batch", "group"),
         }.items():
             if getattr(self, name) not in known:
                 one_of = ", ".join(known)
