@@ -49,7 +49,8 @@ _ROWS = [
           "Kingma, Ba", 2014, "supervised.foundations.adam", "planned"),
     Paper("dropout", "foundations",
           "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
-          "Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov", 2014, "supervised.foundations.dropout", "planned"),
+          "Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov", 2014,
+          "supervised.foundations.dropout", "planned"),
     Paper("batch_norm", "foundations",
           "Batch Normalization: Accelerating Deep Network Training by Reducing Internal "
           "Covariate Shift",

@@ -168,6 +168,7 @@ CIFAR10_DIGESTS = {
     "data_batch_1.bin": "sha256:cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
     "test_batch.bin": "sha256:8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
+CIFAR10_BATCH = 10_000  # pictures a file
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -208,13 +209,14 @@ def _from_idx(tensors: dict[str, Tensor], classes: tuple[str, ...]) -> Splits:
 
 
 def read_idx(file: Path) -> Tensor:
-    """The uint8 array of an idx file (LeCun's format for MNIST), gzipped or not.
+    """The uint8 array of an idx file (LeCun's format for MNIST) of up to four dimensions, gzipped or
+    not.
 
     Two zero bytes, 8 for "unsigned bytes", the number of dimensions, the size of each as a
     big-endian 32-bit integer, and the bytes. DataError if it is anything else.
     """
     content = unzipped(file)
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or content[3] > 4:
         raise DataError(f"{file} is damaged: it is no idx file of unsigned bytes")
     start = 4 + 4 * content[3]
     shape = np.frombuffer(content[4:start], ">u4").tolist() if len(content) >= start else [-1]
@@ -223,7 +225,7 @@ def read_idx(file: Path) -> Tensor:
             f"{file} is damaged: {expected:,} bytes should follow its header, "
             f"not {max(len(content) - start, 0):,}"
         )
-    return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).reshape(shape)
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
 
 
 def _cifar10(root: Path) -> Splits:
@@ -256,9 +258,9 @@ def read_cifar10(file: Path) -> tuple[Tensor, Tensor]:
     content = unzipped(file)
     if digest := CIFAR10_DIGESTS.get(file.name.removesuffix(".gz")):
         check_digest(file, content, digest)
-    if len(content) != 10_000 * 3_073:
+    if len(content) != CIFAR10_BATCH * 3_073:
         raise DataError(f"{file} is damaged: {len(content):,} bytes, not 10,000 times 3,073")
-    rows = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(10_000, 3_073)
+    rows = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(-1, 3_073)
     if rows[:, 0].max() > 9:
         raise DataError(f"{file} is damaged: it has a class {int(rows[:, 0].max())}")
     return rows[:, 1:].reshape(-1, 3, 32, 32).clone(), rows[:, 0].long()
