@@ -6,10 +6,15 @@ import threading
 from collections.abc import Callable
 
 from agents import StateError, TrainingFailure, UnsupportedSpaceError
+from supervised.data import DataError
 
 
 class UserError(Exception):
     """Something the user can put right; the message says what is wrong and what would be right."""
+
+
+# What a user can cause, each with a message that says how to put it right.
+EXPECTED = (UserError, DataError, StateError, TrainingFailure, UnsupportedSpaceError, OSError)
 
 
 def one_line(error: BaseException) -> str:
@@ -23,7 +28,7 @@ def run_main(main: Callable[[list[str]], int]) -> None:
     before, threading.excepthook = threading.excepthook, _excepthook
     try:
         status = main(sys.argv[1:])
-    except (UserError, StateError, TrainingFailure, UnsupportedSpaceError, OSError) as error:
+    except EXPECTED as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         status = 2
     except (MemoryError, RuntimeError) as error:

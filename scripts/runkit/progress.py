@@ -1,6 +1,7 @@
 """What a run shows while it trains: a live line in a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -9,11 +10,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 PLAIN_SECONDS = 10.0  # between two plain lines
 
 
-class TrainingProgress:
-    """Step, return, losses, speeds and the time left. A context manager."""
+def describe_agent(row: dict[str, Any]) -> str:
+    """Return, losses and speeds of an agent's row."""
+    parts = []
+    if row.get("episode_return") is not None:
+        parts.append(f"return {row['episode_return']:.1f}")
+    losses = {name: row[name] for name in row if name.endswith("_loss")}
+    parts += [f"{name} {loss:.3g}" for name, loss in losses.items() if loss is not None]
+    parts.append(f"{row['env_steps_per_second']:.0f} steps/s")
+    parts.append(f"{row['updates_per_second']:.0f} updates/s")
+    return "  ".join(parts)
 
-    def __init__(self, total_steps: int, done_steps: int) -> None:
+
+class TrainingProgress:
+    """Step, figures and the time left. A context manager; ``describe`` puts a row into words."""
+
+    def __init__(
+        self,
+        total_steps: int,
+        done_steps: int,
+        describe: Callable[[dict[str, Any]], str] = describe_agent,
+    ) -> None:
         self.total_steps, self.first_step = total_steps, done_steps
+        self.describe = describe
         self.console = Console()
         self.started = time.monotonic()
         self.last_line = float("-inf")
@@ -40,7 +59,7 @@ class TrainingProgress:
 
     def show(self, row: dict[str, Any]) -> None:
         """Shows one row of metrics.csv."""
-        text = describe(row)
+        text = self.describe(row)
         if self.console.is_terminal:
             self.bar.update(self.task, text=text)
         elif time.monotonic() - self.last_line >= PLAIN_SECONDS:
@@ -57,15 +76,3 @@ class TrainingProgress:
         done = max(step - self.first_step, 1)
         seconds = (time.monotonic() - self.started) / done * (self.total_steps - step)
         return f"left {int(seconds // 60)}:{int(seconds % 60):02d}"
-
-
-def describe(row: dict[str, Any]) -> str:
-    """The figures of a metrics row that fit on a line."""
-    parts = []
-    if row.get("episode_return") is not None:
-        parts.append(f"return {row['episode_return']:.1f}")
-    losses = {name: row[name] for name in row if name.endswith("_loss")}
-    parts += [f"{name} {loss:.3g}" for name, loss in losses.items() if loss is not None]
-    parts.append(f"{row['env_steps_per_second']:.0f} steps/s")
-    parts.append(f"{row['updates_per_second']:.0f} updates/s")
-    return "  ".join(parts)

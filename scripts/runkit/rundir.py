@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,12 @@ from runkit.errors import UserError
 from agents.state import read_json
 
 PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "safetensors"]
+AGENT_FIELDS: dict[str, type] = {
+    "algorithm": str,
+    "env_id": str,
+    "run": dict,
+    "config": dict,
+}  # of config.json
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,18 @@ class RunDir:
     def videos(self) -> Path:
         return self.path / "videos"
 
-    def read_config(self) -> dict[str, Any]:
-        """config.json; raises UserError if this is no run directory or the file is damaged."""
+    @property
+    def models(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "pictures"
+
+    def read_config(self, types: dict[str, type] = AGENT_FIELDS) -> dict[str, Any]:
+        """config.json; raises UserError if this is no run directory, or if the file is damaged or
+        lacks a field of ``types``.
+        """
         if not self.path.is_dir():
             raise UserError(f"no run directory {self.path}")
         self._refuse_links()
@@ -63,25 +80,25 @@ class RunDir:
             raise UserError(f"{self.path} is no run directory: it has no config.json")
         try:
             config: dict[str, Any] = read_json(self.config)
-            types = [type(config[name]) for name in ("algorithm", "env_id", "run", "config")]
-            if types != [str, str, dict, dict]:
-                raise ValueError("algorithm, env_id, run or config is not what it should be")
+            if [type(config[name]) for name in types] != list(types.values()):
+                raise ValueError(f"one of {', '.join(types)} is not what it should be")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.config} is damaged: {error}") from None
         return config
 
     def _refuse_links(self) -> None:
         """What a resumed run writes and deletes must be its own, wherever it was copied from."""
-        places = [self.path, self.checkpoint, self.policy, self.videos]
+        places = [self.path, self.checkpoint, self.policy, self.videos, self.models]
+        places += [self.pictures, *self.checkpoint.glob("*/")]
         for entry in (entry for place in places if place.is_dir() for entry in place.iterdir()):
             if entry.is_symlink():
                 raise UserError(f"{entry} is a link, and may lead to what is not of this run")
 
 
-def new_path(path: Path | None, algorithm: str, env_id: str, seed: int) -> Path:
+def new_path(path: Path | None, learner: str, task: str, seed: int) -> Path:
     """Where a new run goes; raises UserError if ``path`` exists already."""
     if path is None:
-        name = f"{algorithm}-{env_id.replace('/', '_')}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        name = f"{learner}-{task.replace('/', '_')}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         return Path("runs") / name
     if path.exists():
         raise UserError(
@@ -108,9 +125,9 @@ def write_text(file: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Versions of what a result depends on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def peer_versions() -> dict[str, str]:
