@@ -38,8 +38,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from supervised.download import DataError, check_digest, fetch, unzipped, write
@@ -324,12 +323,18 @@ def _simulator(name: str, root: Path) -> Splits:
         classes = json.loads((folder / "classes.json").read_text())
         if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
             raise ValueError("classes.json is no list of names")
-        train, test = (Dataset(**load_file(file), classes=tuple(classes)) for file in files)
+        train, test = (_inputs_and_targets(file, tuple(classes)) for file in files)
         for part in (train, test):
             _check_pictures(part, masks=name == "simulator_masks")
-    except (SafetensorError, TypeError, ValueError) as error:
+    except (SafetensorError, ValueError) as error:
         raise DataError(f"{folder} is damaged: {error}") from None
     return Splits(train, test)
+
+
+def _inputs_and_targets(file: Path, classes: tuple[str, ...]) -> Dataset:
+    """The two tensors of the file's that every set has; others (poses) are left unread."""
+    with safe_open(file, "pt") as tensors:
+        return Dataset(tensors.get_tensor("inputs"), tensors.get_tensor("targets"), classes)
 
 
 def _check_pictures(dataset: Dataset, masks: bool) -> None:
