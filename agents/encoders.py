@@ -32,7 +32,7 @@ class PictureEncoder(nn.Module):
         try:
             with torch.no_grad():
                 maps = self.backbone(torch.zeros(1, picture.channels, height, width))
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             raise UnsupportedSpaceError(
                 f"pictures of {height} x {width} are too small for the encoder {backbone!r}; "
                 "wrap the environment in gymnasium.wrappers.ResizeObservation"

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from torch import Tensor, nn
@@ -164,10 +165,13 @@ class Request:
     num_classes: int | None  # None: no classifier, but feature maps
 
 
-def _nature_cnn(request: Request) -> nn.Module:
+def _features(module: str, kind: str, request: Request) -> nn.Module:
+    """A backbone class of a module, which takes no more than in_chans, out_indices and width."""
     if request.num_classes is not None:
-        raise ValueError("nature_cnn has no classifier: features_only must be true")
-    return NatureCNN(request.in_chans, request.out_indices, request.width)
+        raise ValueError(f"{kind} has no classifier: features_only must be true")
+    maker = getattr(import_module(module), kind)
+    backbone: nn.Module = maker(request.in_chans, request.out_indices, request.width)
+    return backbone
 
 
 def _vgg(form: str, request: Request) -> nn.Module:
@@ -197,7 +201,8 @@ def _resnet(form: str, request: Request) -> nn.Module:
 
 
 BACKBONES: dict[str, Callable[[Request], nn.Module]] = {
-    "nature_cnn": _nature_cnn,
+    "nature_cnn": partial(_features, "supervised.backbones", "NatureCNN"),
+    "lenet": partial(_features, "supervised.vision.lenet", "LeNetBackbone"),
     "vgg11": partial(_vgg, "A"),
     "vgg13": partial(_vgg, "B"),
     "vgg16": partial(_vgg, "D"),
@@ -209,6 +214,7 @@ BACKBONES: dict[str, Callable[[Request], nn.Module]] = {
     "resnet152": partial(_resnet, "resnet152"),
     "resnet20": partial(_resnet, "resnet20"),
     "resnet56": partial(_resnet, "resnet56"),
+    "unet": partial(_features, "supervised.vision.unet", "UNetBackbone"),
 }
 
 

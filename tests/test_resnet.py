@@ -21,7 +21,6 @@ from supervised.vision.resnet import (
     ResNetConfig,
     Shortcut,
     create,
-    crop_and_flip,
     schedule,
 )
 
@@ -485,30 +484,6 @@ def test_schedule() -> None:
     assert [warm(step) for step in (0, 399, 400, 32_000)] == pytest.approx([0.1, 0.1, 1, 0.1])
     short = schedule(100)
     assert [short(step) for step in (49, 50, 74, 75)] == pytest.approx([1, 0.1, 0.1, 0.01])
-
-
-def test_crop_and_flip() -> None:
-    """Every result is one of the 2 x 9 x 9 views of its padded picture, and all are drawn."""
-    x = torch.randn(1, 2, 5, 6).expand(3_000, -1, -1, -1)
-    out = crop_and_flip(x, torch.Generator().manual_seed(0))
-    padded = torch.zeros(2, 13, 14)
-    padded[:, 4:9, 4:10] = x[0]
-    views = [padded[:, i : i + 5, j : j + 6] for i in range(9) for j in range(9)]
-    views += [view.flip(2) for view in views]
-    exact = "donot_use_mm_for_euclid_dist"
-    distance = torch.cdist(out.flatten(1), torch.stack(views).flatten(1), compute_mode=exact)
-    assert (distance.min(1).values == 0).all()
-    assert set(distance.argmin(1).tolist()) >= set(range(2 * 81))
-    again = crop_and_flip(x, torch.Generator().manual_seed(0))
-    assert torch.equal(out, again)
-
-
-def test_pictures_are_cropped_each_on_its_own() -> None:
-    x = torch.randint(256, (8, 3, 9, 9), dtype=torch.uint8)
-    out = crop_and_flip(x, torch.Generator().manual_seed(0), padding=0)
-    assert out.dtype == torch.uint8
-    for picture, result in zip(x, out, strict=True):
-        assert torch.equal(result, picture) or torch.equal(result, picture.flip(2))
 
 
 @pytest.mark.learning

@@ -18,8 +18,6 @@ from supervised.vision.vgg import (
     class_posteriors,
     create,
     multi_scale,
-    rescaled,
-    scale_jitter,
     score_map,
     start_from,
 )
@@ -271,7 +269,7 @@ def test_multi_scale() -> None:
     model = tiny().eval()
     x = pictures(1, 64, 80)
     found = multi_scale(model, x, (64, 96))
-    larger = F.interpolate(x, (96, 120), mode="bilinear", antialias=True)
+    larger = F.interpolate(x, (96, 120), mode="bilinear")
     expected = (class_posteriors(model, x) + class_posteriors(model, larger)) / 2
     torch.testing.assert_close(found, expected)
 
@@ -282,47 +280,6 @@ def test_pictures_of_other_sizes_are_refused() -> None:
         model(pictures(1, 96, 96))
     with pytest.raises(ValueError, match="pictures must be at least 64 x 64"):
         score_map(model, pictures(1, 40, 96))
-
-
-# -- section 3.1: training images --------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("height", "width"), [(30, 40), (40, 30), (32, 32)])
-def test_rescaled(height: int, width: int) -> None:
-    out = rescaled(torch.rand(2, 3, height, width), 48)
-    assert min(out.shape[2:]) == 48
-    assert out.shape[2] / out.shape[3] == pytest.approx(height / width, rel=0.02)
-    constant = rescaled(torch.full((1, 3, height, width), 0.7), 48)
-    torch.testing.assert_close(constant, torch.full_like(constant, 0.7))
-
-
-def test_fixed_scale_takes_crops_and_mirrors() -> None:
-    x = torch.rand(1, 3, 6, 7).expand(500, -1, -1, -1)
-    out = scale_jitter(x, 5, (6, 6), torch.Generator().manual_seed(0))
-    views = [x[0, :, i : i + 5, j : j + 5] for i in range(2) for j in range(3)]
-    views += [view.flip(2) for view in views]
-    seen = [[torch.equal(crop, view) for view in views].index(True) for crop in out]
-    assert set(seen) == set(range(12))
-    assert torch.equal(out, scale_jitter(x, 5, (6, 6), torch.Generator().manual_seed(0)))
-
-
-def test_scale_jitter_draws_every_scale() -> None:
-    """A ramp's slope says how much the picture was enlarged."""
-    ramp = torch.arange(32.0)[:, None].expand(32, 32).expand(200, 1, -1, -1)
-    out = scale_jitter(ramp, 16, (32, 64), torch.Generator().manual_seed(0))
-    assert out.shape == (200, 1, 16, 16)
-    slopes = out[:, 0, 9, 8] - out[:, 0, 8, 8]
-    scales = (32 / slopes[slopes > 0.4]).round().int()
-    assert scales.min() == 32
-    assert scales.max() == 64
-    assert len(scales.unique()) > 25
-
-
-@pytest.mark.parametrize("scales", [(31, 40), (48, 40)])
-def test_scales_out_of_range(scales: tuple[int, int]) -> None:
-    generator = torch.Generator()
-    with pytest.raises(ValueError, match="scales must rise from at least 32"):
-        scale_jitter(torch.zeros(1, 3, 32, 32), 32, scales, generator)
 
 
 # -- learning ----------------------------------------------------------------------------------

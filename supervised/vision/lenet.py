@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from supervised.backbones import FeatureInfo
+from supervised.backbones import Backbone
 
 AMPLITUDE, SLOPE = 1.7159, 2 / 3  # A and S, eq. 6: f(1) = 1, f(-1) = -1
 PICTURE = 32  # side of the pictures: 20 pixels of digit, and room for windows around its ends
@@ -182,12 +182,12 @@ class Subsampling(Layer):
         return h_x, [h_coefficient[:, None, None], h_a.sum((0, 2, 3))[:, None, None]]
 
 
-class LeNetBackbone(nn.Module):
+class LeNetBackbone(Backbone):
     """LeNet-5 up to C5: pictures [B, in_chans, H, W] -> the maps of S2, S4 and C5.
 
     Args:
         in_chans: channels of the pictures.
-        out_indices: which of the three maps to return.
+        out_indices: which of the three maps to return; None: all.
         width: factor on the number of maps.
 
     Convolutions have no margins: S2 is (H - 4) // 2 high and S4 (S2 - 4) // 2; at least 32 pixels
@@ -197,31 +197,22 @@ class LeNetBackbone(nn.Module):
     MAPS, REDUCTIONS = (6, 16, 120), (2, 4, 4)
 
     def __init__(
-        self, in_chans: int = 1, out_indices: Sequence[int] = (0, 1, 2), width: float = 1.0
+        self, in_chans: int = 1, out_indices: Sequence[int] | None = None, width: float = 1.0
     ) -> None:
-        super().__init__()
+        if not width > 0:
+            raise ValueError(f"width must be positive, not {width}")
         c1, c3, c5 = (max(1, round(width * maps)) for maps in self.MAPS)
-        self.stages = nn.ModuleList(
-            [
-                nn.Sequential(Convolution(torch.ones(c1, in_chans).bool(), 5), Subsampling(c1)),
-                nn.Sequential(Convolution(connections(c1, c3), 5), Subsampling(c3)),
-                Convolution(torch.ones(c5, c3).bool(), 5),
-            ]
-        )
-        self.out_indices = tuple(out_indices)
-        self.feature_info = FeatureInfo(
-            tuple((c1, c3, c5)[i] for i in self.out_indices),
-            tuple(self.REDUCTIONS[i] for i in self.out_indices),
-        )
+        stages = [
+            nn.Sequential(Convolution(torch.ones(c1, in_chans).bool(), 5), Subsampling(c1)),
+            nn.Sequential(Convolution(connections(c1, c3), 5), Subsampling(c3)),
+            Convolution(torch.ones(c5, c3).bool(), 5),
+        ]
+        super().__init__(stages, (c1, c3, c5), self.REDUCTIONS, out_indices)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if min(x.shape[-2:]) < PICTURE:
             raise ValueError(f"LeNet-5 needs pictures of {PICTURE}x{PICTURE}, not {x.shape}")
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return [maps[i] for i in self.out_indices]
+        return super().forward(x)
 
 
 class LeNet(nn.Module):

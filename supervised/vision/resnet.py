@@ -32,7 +32,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -264,15 +263,3 @@ def schedule(steps: int = 64_000, warm_up: int = 0) -> Callable[[int], float]:
         if warm_up
         else piecewise(boundaries, factors)
     )
-
-
-def crop_and_flip(pictures: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
-    """[B, C, H, W] -> the same: padded by zeros on all sides, a random crop, mirrored or not."""
-    n, _, height, width = pictures.shape
-    padded = F.pad(pictures, (padding,) * 4)
-    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=generator)
-    rows, columns = top + torch.arange(height), left + torch.arange(width)
-    mirrored = torch.rand(n, 1, generator=generator) < 0.5
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    each = torch.arange(n)[:, None, None]
-    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from supervised.augment import resize
 from supervised.backbones import Backbone, scaled
 
 Layer: TypeAlias = nn.Conv2d | nn.Linear
@@ -237,41 +238,4 @@ def multi_scale(model: VGG, pictures: Tensor, scales: Sequence[int]) -> Tensor:
 
     Pictures [B, C, H, W] are resized so that their shorter side is Q.
     """
-    return torch.stack([class_posteriors(model, rescaled(pictures, q)) for q in scales]).mean(0)
-
-
-# -- section 3.1: training images ------------------------------------------------------------------
-
-
-def rescaled(pictures: Tensor, side: int) -> Tensor:
-    """Pictures [B, C, H, W], isotropically resized so that the shorter side is ``side``."""
-    height, width = pictures.shape[2:]
-    factor = side / min(height, width)
-    size = (round(height * factor), round(width * factor))
-    if size == (height, width):
-        return pictures
-    return F.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def scale_jitter(
-    pictures: Tensor, size: int, scales: tuple[int, int], generator: torch.Generator
-) -> Tensor:
-    """Each picture [B, C, H, W] at a scale S of its own from ``scales`` (the paper's 256 to 512 for
-    crops of 224), a random crop of ``size`` of it, mirrored or not: [B, C, size, size].
-
-    Equal ``scales`` are the paper's training at a fixed scale.
-    """
-    low, high = scales
-    if not size <= low <= high:
-        raise ValueError(f"scales must rise from at least {size}, not {scales}")
-    crops = []
-    for picture in pictures:
-        side = int(torch.randint(low, high + 1, (), generator=generator))
-        resized = rescaled(picture[None], side)
-        height, width = resized.shape[2:]
-        top = int(torch.randint(height - size + 1, (), generator=generator))
-        left = int(torch.randint(width - size + 1, (), generator=generator))
-        crop = resized[:, :, top : top + size, left : left + size]
-        mirrored = torch.rand((), generator=generator) < 0.5
-        crops.append(crop.flip(3) if mirrored else crop)
-    return torch.cat(crops)
+    return torch.stack([class_posteriors(model, resize(pictures, q)) for q in scales]).mean(0)
