@@ -174,6 +174,15 @@ def _features(module: str, kind: str, request: Request) -> nn.Module:
     return backbone
 
 
+def _alexnet(request: Request) -> nn.Module:
+    backbone = _features("supervised.vision.alexnet", "AlexNetBackbone", request)
+    # The paper's start is for pixels up to 255; of unit pictures nothing would be left.
+    for layer in backbone.modules():
+        if isinstance(layer, nn.Conv2d):
+            start_for_relu(layer)
+    return backbone
+
+
 def _vgg(form: str, request: Request) -> nn.Module:
     from supervised.vision import vgg
 
@@ -203,6 +212,7 @@ def _resnet(form: str, request: Request) -> nn.Module:
 BACKBONES: dict[str, Callable[[Request], nn.Module]] = {
     "nature_cnn": partial(_features, "supervised.backbones", "NatureCNN"),
     "lenet": partial(_features, "supervised.vision.lenet", "LeNetBackbone"),
+    "alexnet": _alexnet,
     "vgg11": partial(_vgg, "A"),
     "vgg13": partial(_vgg, "B"),
     "vgg16": partial(_vgg, "D"),

@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised.backbones import FeatureInfo
+from supervised.backbones import Backbone
 
 POOL, POOL_STRIDE = 3, 2  # z and s of section 3.4
 
@@ -120,12 +120,12 @@ class Stage(nn.Module):
         return F.max_pool2d(x, POOL, POOL_STRIDE) if self.pooled else x
 
 
-class AlexNetBackbone(nn.Module):
+class AlexNetBackbone(Backbone):
     """The convolutions: pictures [B, in_chans, H, W] -> the maps that leave each of the five.
 
     Args:
         in_chans: channels of the pictures.
-        out_indices: which of the five maps to return.
+        out_indices: which of the five maps to return; None: all.
         width: factor on the number of maps.
         stem: kernel, stride and margin of the first convolution.
 
@@ -139,34 +139,26 @@ class AlexNetBackbone(nn.Module):
     def __init__(
         self,
         in_chans: int = 3,
-        out_indices: Sequence[int] = (0, 1, 2, 3, 4),
+        out_indices: Sequence[int] | None = None,
         width: float = 1.0,
         stem: tuple[int, int, int] = (11, 4, 0),
     ) -> None:
-        super().__init__()
-        self.stem = stem
+        if not 0 < width < math.inf:
+            raise ValueError(f"width must be positive, not {width}")
         maps = [2 * max(1, round(width * m / 2)) for m in self.MAPS]  # even, for the groups
-        self.stages = nn.ModuleList()
+        stages = []
         for i, (before, after) in enumerate(pairwise([in_chans, *maps])):
             kernel, stride, margin = stem if i == 0 else (self.KERNELS[i], 1, self.KERNELS[i] // 2)
             layer = nn.Conv2d(before, after, kernel, stride, margin, groups=self.GROUPS[i])
             start(layer, self.INPUTS[i], self.BIASES[i])
-            self.stages.append(Stage(layer, i in self.NORMALIZED, i in self.POOLED))
-        self.out_indices = tuple(out_indices)
-        reductions = [stem[1] * by for by in (2, 4, 4, 4, 8)]
-        self.feature_info = FeatureInfo(
-            tuple(maps[i] for i in self.out_indices),
-            tuple(reductions[i] for i in self.out_indices),
-        )
+            stages.append(Stage(layer, i in self.NORMALIZED, i in self.POOLED))
+        super().__init__(stages, maps, [stem[1] * by for by in (2, 4, 4, 4, 8)], out_indices)
+        self.stem = stem
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if map_side(min(x.shape[-2:]), self.stem) < 1:
             raise ValueError(f"pictures of {x.shape[-2]}x{x.shape[-1]} are too small for AlexNet")
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return [maps[i] for i in self.out_indices]
+        return super().forward(x)
 
 
 class AlexNet(nn.Module):

@@ -21,6 +21,7 @@ Deviations:
 - It does not say whether biases start at random; here they do, as weights of a constant input.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -209,7 +210,7 @@ class LeNetBackbone(Backbone):
     def __init__(
         self, in_chans: int = 1, out_indices: Sequence[int] | None = None, width: float = 1.0
     ) -> None:
-        if not width > 0:
+        if not 0 < width < math.inf:
             raise ValueError(f"width must be positive, not {width}")
         c1, c3, c5 = (max(1, round(width * maps)) for maps in self.MAPS)
         stages = [
