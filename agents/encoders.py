@@ -38,6 +38,11 @@ class PictureEncoder(nn.Module):
                 "wrap the environment in gymnasium.wrappers.ResizeObservation"
             ) from None
         self.linear = start_for_relu(nn.Linear(maps[-1].numel(), size))
+        if any(isinstance(module, nn.GroupNorm) for module in self.backbone.modules()):
+            # Normalized maps are some ten times as large as pictures. A critic would not notice an
+            # action beside 512 features of that size.
+            with torch.no_grad():
+                self.linear.weight *= 0.1
 
     def forward(self, pictures: Tensor) -> Tensor:
         with torch.autocast(
