@@ -289,8 +289,8 @@ def map_loss(y: Tensor, targets: Tensor, rubbish: float) -> Tensor:
 def normalize(pictures: Tensor) -> Tensor:
     """Grey pictures uint8 [B, 1, H, W], ink bright -> float32: 0 becomes -0.1, 255 1.175.
 
-    Pictures up to 32 pixels high and wide are centred on a background of 32x32 (section II-B): the
-    inputs then have a mean of about 0 and a variance of about 1, with which learning is faster.
+    Pictures up to 32 pixels high and wide are centred on a background of 32x32 (section II-B),
+    for a mean of about 0 and a variance, says the paper, of about 1: on MNIST it is 0.12.
     """
     height, width = pictures.shape[-2:]
     if max(height, width) > PICTURE:

@@ -134,7 +134,8 @@ def accuracy(scores: Tensor, targets: Tensor, top: int = 1) -> float:
 
 def draw(run: PaperRun, model: AlexNet, test: Dataset, p: Tensor) -> None:
     figure = plt.figure(figsize=(10, 7))
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 2])
+    grid = figure.add_gridspec(2, 1, height_ratios=[1, 2])
+    upper, lower = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     (convolution,) = [m for m in model.backbone.stages[0].modules() if isinstance(m, nn.Conv2d)]
     kernels = convolution.weight.detach().cpu()
     scale = kernels.abs().amax((1, 2, 3), keepdim=True)

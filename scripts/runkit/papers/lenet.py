@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import SubFigure
 from torch import Generator, Tensor, nn
 
 from runkit.papers.run import PaperRun
@@ -127,7 +128,8 @@ def draw(run: PaperRun, model: LeNet, inputs: Tensor, test: Dataset) -> None:
     model = model.cpu()
     answers = predict(model, inputs, 500).argmin(1)
     figure = plt.figure(figsize=(10, 8.2))
-    rows = figure.subfigures(5, 1, height_ratios=[1, 1, 1.3, 1.3, 2])
+    grid = figure.add_gridspec(5, 1, height_ratios=[1, 1, 1.3, 1.3, 2])
+    rows = [figure.add_subfigure(grid[i]) for i in range(5)]
 
     first = model.backbone.stages[0]
     assert isinstance(first, nn.Sequential)
@@ -154,7 +156,7 @@ def draw(run: PaperRun, model: LeNet, inputs: Tensor, test: Dataset) -> None:
     model.to(run.device)
 
 
-def strip(part: plt.Figure, title: str, images: list[Tensor]) -> None:
+def strip(part: SubFigure, title: str, images: list[Tensor]) -> None:
     """Pictures in a row."""
     axes = part.subplots(1, len(images))
     for axis, image in zip(axes, images, strict=True):
