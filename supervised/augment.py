@@ -82,7 +82,8 @@ class PCAColour:
     def __call__(self, pictures: Tensor, generator: Generator) -> Tensor:
         a = self.sigma * torch.randn(len(pictures), 3, generator=generator, dtype=torch.float64)
         shift = (a * self.eigenvalues) @ self.eigenvectors.T
-        return pictures + shift.to(pictures.dtype)[:, :, None, None]
+        moved: Tensor = pictures + shift.to(pictures.dtype)[:, :, None, None]
+        return moved
 
 
 def ten_crops(pictures: Tensor, size: int) -> Tensor:
@@ -131,7 +132,8 @@ def resize(pictures: Tensor, side: int) -> Tensor:
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     planes = pictures.flatten(0, 1).numpy(force=True)
     new = [torch.from_numpy(cv2.resize(plane, shape, interpolation=how)) for plane in planes]
-    return torch.stack(new).unflatten(0, pictures.shape[:2]).to(pictures.device)
+    resized: Tensor = torch.stack(new).unflatten(0, pictures.shape[:2])
+    return resized.to(pictures.device)
 
 
 def affine_distortion(

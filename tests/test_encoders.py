@@ -1,4 +1,4 @@
-"""Backbones and the encoders made of them: shapes, scales, refusals."""
+"""Encoders of pictures: shapes, scales, refusals. Backbones have a test file of their own."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from agents import UnsupportedSpaceError
 from agents.encoders import Encoder, PictureEncoder
 from agents.observations import NUMBERS, PIXELS, Features, ObservationLayout, Picture
-from supervised.backbones import BACKBONES, create_backbone
+from supervised.backbones import create_backbone
 
 SMALL = Box(0, 255, (4, 36, 36), np.uint8)  # the smallest that the Nature CNN takes
 
@@ -37,29 +37,6 @@ def test_nature_cnn_maps() -> None:
     assert [tuple(m.shape) for m in maps] == [(2, 32, 20, 20), (2, 64, 9, 9), (2, 64, 7, 7)]
     counted = sum(p.numel() for p in backbone.parameters())
     assert counted == 32 * (4 * 64 + 1) + 64 * (32 * 16 + 1) + 64 * (64 * 9 + 1)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_timms_convention(name: str) -> None:
-    backbone: Any = create_backbone(name, in_chans=3)
-    maps = backbone(torch.rand(1, 3, 84, 96))
-    info = backbone.feature_info
-    assert info.channels() == [m.shape[1] for m in maps]
-    for feature_map, reduction in zip(maps, info.reduction(), strict=True):
-        assert feature_map.shape[3] == pytest.approx(96 / reduction, abs=4)  # no padding
-        assert (feature_map >= 0).all()  # after the nonlinearity
-    chosen: Any = create_backbone(name, in_chans=3, out_indices=(0, -1))
-    chosen.load_state_dict(backbone.state_dict())
-    (first, last), x = chosen(torch.ones(1, 3, 84, 96)), backbone(torch.ones(1, 3, 84, 96))
-    assert torch.equal(first, x[0])
-    assert torch.equal(last, x[-1])
-    assert chosen.feature_info.channels() == [info.channels()[0], info.channels()[-1]]
-    assert chosen.feature_info.reduction() == [info.reduction()[0], info.reduction()[-1]]
-
-
-def test_unknown_backbone() -> None:
-    with pytest.raises(ValueError, match="unknown backbone 'resnet'; there is: nature_cnn"):
-        create_backbone("resnet")
 
 
 # -- encoders ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ Deviations:
 - It does not say whether biases start at random; here they do, as weights of a constant input.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from supervised.backbones import FeatureInfo
+from supervised.backbones import Backbone
 
 AMPLITUDE, SLOPE = 1.7159, 2 / 3  # A and S, eq. 6: f(1) = 1, f(-1) = -1
 PICTURE = 32  # side of the pictures: 20 pixels of digit, and room for windows around its ends
@@ -65,9 +66,16 @@ BITMAPS = """
 def connections(inputs: int = 6, outputs: int = 16) -> Tensor:
     """Table I as booleans [outputs, inputs]; other numbers of maps take the nearest row, column."""
     lines = TABLE.strip().split("\n")
-    table = torch.tensor([[mark == "X" for mark in line.split()] for line in lines])
-    rows, columns = torch.arange(outputs) * 16 // outputs, torch.arange(inputs) * 6 // inputs
-    return table.T[rows][:, columns]
+    rows, columns = (
+        torch.arange(n, device="cpu") * of // n for n, of in ((outputs, 16), (inputs, 6))
+    )
+    marks = [[mark == "X" for mark in line.split()] for line in lines]
+    return torch.tensor(marks, device="cpu").T[rows][:, columns]
+
+
+def complete(inputs: int, outputs: int) -> Tensor:
+    """A table [outputs, inputs] of all connections."""
+    return torch.ones(outputs, inputs, dtype=torch.bool, device="cpu")
 
 
 def output_codes() -> Tensor:
@@ -127,7 +135,7 @@ class Convolution(Layer):
     """C1, C3, C5, F6: x [B, in, H, W] -> f(a) [B, out, H - size + 1, W - size + 1].
 
     Args:
-        table: [out, in], whether an output map has a kernel for an input map.
+        table: [out, in], whether an output map has a kernel for an input map; on the CPU.
         size: side of the kernels; a full connection is one of size 1.
 
     """
@@ -135,14 +143,17 @@ class Convolution(Layer):
     def __init__(self, table: Tensor, size: int) -> None:
         super().__init__()
         self.shape = (*table.shape, size, size)
+        # Not the default device's, which may be "meta", where nothing is known of a table.
+        device = torch.get_default_device()
         # Only the kernels that exist are parameters: [connections, size, size].
         self.place: Tensor
-        self.register_buffer("place", table.flatten().nonzero()[:, 0], persistent=False)
+        place = table.flatten().nonzero()[:, 0]
+        self.register_buffer("place", place.to(device), persistent=False)
         # U(-2.4 / F_i, 2.4 / F_i), F_i the number of inputs of a unit of map i.
         bound = 2.4 / (table.sum(1) * size**2)
-        of_kernel = bound.repeat_interleave(table.sum(1))[:, None, None]
+        of_kernel = bound.repeat_interleave(table.sum(1))[:, None, None].to(device)
         self.weight = nn.Parameter((2 * torch.rand(len(of_kernel), size, size) - 1) * of_kernel)
-        self.bias = nn.Parameter((2 * torch.rand(len(table)) - 1) * bound)
+        self.bias = nn.Parameter((2 * torch.rand(len(table)) - 1) * bound.to(device))
 
     def kernels(self) -> Tensor:
         """The kernels [out, in, size, size], with zeros where there is none."""
@@ -182,12 +193,12 @@ class Subsampling(Layer):
         return h_x, [h_coefficient[:, None, None], h_a.sum((0, 2, 3))[:, None, None]]
 
 
-class LeNetBackbone(nn.Module):
+class LeNetBackbone(Backbone):
     """LeNet-5 up to C5: pictures [B, in_chans, H, W] -> the maps of S2, S4 and C5.
 
     Args:
         in_chans: channels of the pictures.
-        out_indices: which of the three maps to return.
+        out_indices: which of the three maps to return; None: all.
         width: factor on the number of maps.
 
     Convolutions have no margins: S2 is (H - 4) // 2 high and S4 (S2 - 4) // 2; at least 32 pixels
@@ -197,31 +208,22 @@ class LeNetBackbone(nn.Module):
     MAPS, REDUCTIONS = (6, 16, 120), (2, 4, 4)
 
     def __init__(
-        self, in_chans: int = 1, out_indices: Sequence[int] = (0, 1, 2), width: float = 1.0
+        self, in_chans: int = 1, out_indices: Sequence[int] | None = None, width: float = 1.0
     ) -> None:
-        super().__init__()
+        if not 0 < width < math.inf:
+            raise ValueError(f"width must be positive, not {width}")
         c1, c3, c5 = (max(1, round(width * maps)) for maps in self.MAPS)
-        self.stages = nn.ModuleList(
-            [
-                nn.Sequential(Convolution(torch.ones(c1, in_chans).bool(), 5), Subsampling(c1)),
-                nn.Sequential(Convolution(connections(c1, c3), 5), Subsampling(c3)),
-                Convolution(torch.ones(c5, c3).bool(), 5),
-            ]
-        )
-        self.out_indices = tuple(out_indices)
-        self.feature_info = FeatureInfo(
-            tuple((c1, c3, c5)[i] for i in self.out_indices),
-            tuple(self.REDUCTIONS[i] for i in self.out_indices),
-        )
+        stages = [
+            nn.Sequential(Convolution(complete(in_chans, c1), 5), Subsampling(c1)),
+            nn.Sequential(Convolution(connections(c1, c3), 5), Subsampling(c3)),
+            Convolution(complete(c3, c5), 5),
+        ]
+        super().__init__(stages, (c1, c3, c5), self.REDUCTIONS, out_indices)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if min(x.shape[-2:]) < PICTURE:
             raise ValueError(f"LeNet-5 needs pictures of {PICTURE}x{PICTURE}, not {x.shape}")
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return [maps[i] for i in self.out_indices]
+        return super().forward(x)
 
 
 class LeNet(nn.Module):
@@ -235,7 +237,7 @@ class LeNet(nn.Module):
         self.config = config
         self.backbone = LeNetBackbone(config.in_chans, width=config.width)
         c5 = self.backbone.feature_info.channels()[-1]
-        self.f6 = Convolution(torch.ones(84, c5).bool(), 1)
+        self.f6 = Convolution(complete(c5, 84), 1)
         self.codes: Tensor
         self.register_buffer("codes", output_codes(), persistent=False)
 

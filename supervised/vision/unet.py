@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised.backbones import FeatureInfo
+from supervised.backbones import Backbone, scaled
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ def weighted_cross_entropy(activations: Tensor, labels: Tensor, weights: Tensor)
 # -- as a backbone -------------------------------------------------------------------------------
 
 
-class UNetBackbone(nn.Module):
+class UNetBackbone(Backbone):
     """The contracting path as a backbone: [B, in_chans, H, W] -> five maps, with 64 to 1,024
     channels, at 1/1 to 1/16 of the resolution.
 
@@ -286,7 +286,7 @@ class UNetBackbone(nn.Module):
 
     Args:
         in_chans: channels of the pictures.
-        out_indices: levels whose maps are returned.
+        out_indices: levels whose maps are returned; None: all.
         width: factor on the paper's channels.
 
     """
@@ -294,24 +294,12 @@ class UNetBackbone(nn.Module):
     LEVELS = 5
 
     def __init__(
-        self, in_chans: int = 3, out_indices: Sequence[int] = range(5), width: float = 1.0
+        self, in_chans: int = 3, out_indices: Sequence[int] | None = None, width: float = 1.0
     ) -> None:
-        super().__init__()
-        first = round(64 * width)
-        if first < 1 or not set(out_indices) <= set(range(self.LEVELS)):
-            raise ValueError(
-                f"width must leave channels and out_indices lie in 0 to {self.LEVELS - 1}, "
-                f"unlike {width} and {list(out_indices)}"
-            )
-        self.path = ContractingPath(in_chans, first, self.LEVELS - 1, padding=1)
-        self.out_indices = tuple(out_indices)
-        self.feature_info = FeatureInfo(
-            tuple(first * 2**i for i in self.out_indices), tuple(2**i for i in self.out_indices)
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = self.path(x)
-        return [maps[i] for i in self.out_indices]
+        first, sizes = scaled(64, width), [2**level for level in range(self.LEVELS)]
+        top, *others = ContractingPath(in_chans, first, self.LEVELS - 1, padding=1).levels
+        stages = [top, *(nn.Sequential(nn.MaxPool2d(2), level) for level in others)]
+        super().__init__(stages, [first * size for size in sizes], sizes, out_indices)
 
 
 def create(config: UNetConfig | None = None) -> UNet:

@@ -133,7 +133,7 @@ def draw(run: PaperRun, model: LeNet, inputs: Tensor, test: Dataset) -> None:
     assert isinstance(first, nn.Sequential)
     kernels = first[0].kernels()[:, 0]  # type: ignore[operator]
     strip(rows[0], "C1's kernels, and a digit", [*kernels, inputs[0, 0]])
-    s2, s4, c5 = model.features(inputs[:1])
+    s2, s4, _ = model.features(inputs[:1])
     strip(rows[1], "its maps in S2 and S4", [*s2[0], *s4[0]])
     strip(rows[2], "the codes", list(model.codes.view(-1, 12, 7)))
     right = answers == test.targets
