@@ -208,8 +208,8 @@ def _from_idx(tensors: dict[str, Tensor], classes: tuple[str, ...]) -> Splits:
 
 
 def read_idx(file: Path) -> Tensor:
-    """The uint8 array of an idx file (LeCun's format for MNIST) of up to four dimensions, gzipped or
-    not.
+    """The uint8 array of an idx file (LeCun's format for MNIST), gzipped or
+    not, of up to four dimensions.
 
     Two zero bytes, 8 for "unsigned bytes", the number of dimensions, the size of each as a
     big-endian 32-bit integer, and the bytes. DataError if it is anything else.

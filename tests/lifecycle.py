@@ -45,9 +45,11 @@ def assert_same_state(one: Path, other: Path) -> None:
         assert same, path
 
 
-def start(run_dir: Path | None, *args: object) -> subprocess.Popen[str]:
+def start(
+    run_dir: Path | None, *args: object, script: str = "scripts/train_agent.py"
+) -> subprocess.Popen[str]:
     """``train_agent.py ARGS`` as a process of its own, in a new ``run_dir`` unless it resumes."""
-    command = [sys.executable, "scripts/train_agent.py", *map(str, args)]
+    command = [sys.executable, script, *map(str, args)]
     command += [] if run_dir is None else ["--run-dir", str(run_dir)]
     process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
     STARTED.append(process)

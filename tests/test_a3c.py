@@ -152,6 +152,7 @@ def by_hand(agent: A3C, steps: list[Transition], memory: Memory) -> tuple[list[T
     return total, memory
 
 
+@pytest.mark.parity  # Stable-Baselines3 has no A3C; this is algorithm S3, one step after the other
 @pytest.mark.parametrize("lstm_size", [0, 6])
 def test_segments_by_hand(lstm_size: int) -> None:
     """Two workers in turn: each copies the shared parameters, acts, and moves them with the shared

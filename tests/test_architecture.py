@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from supervised import PAPERS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Package -> those of ours that it may import besides itself. scripts/ is no package: its helper
@@ -37,6 +39,8 @@ REPORTING = {
     "tyro",
 }
 SIMULATORS = {"mujoco", "pybullet"}
+# Paper -> the papers that it builds on and may import.
+BUILDS_ON: dict[str, set[str]] = {}
 FORBIDDEN = {"agents": REPORTING | SIMULATORS, "supervised": REPORTING}
 
 
@@ -59,6 +63,18 @@ def violations(package: str, source: str) -> list[str]:
         if keyword.arg == "allow_pickle" and getattr(keyword.value, "value", None) is not False
     ]
     return found
+
+
+def papers_imported(key: str, source: str) -> set[str]:
+    """Keys of the papers, other than its own, whose modules a paper's module imports."""
+    names = set(imports(ast.parse(source), "supervised"))
+    return {
+        other.key
+        for other in PAPERS.values()
+        if other.key != key
+        and other.module is not None
+        and any(name == other.module or name.startswith(f"{other.module}.") for name in names)
+    }
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[str]:
@@ -174,6 +190,18 @@ def test_checker_finds_what_is_forbidden(package: str, source: str) -> None:
 )
 def test_checker_accepts_what_is_allowed(package: str, source: str) -> None:
     assert violations(package, source) == []
+
+
+def test_papers_import_only_what_they_build_on() -> None:
+    for file in (ROOT / "supervised").glob("*/*.py"):
+        if (key := file.stem) in PAPERS:
+            assert papers_imported(key, file.read_text()) <= BUILDS_ON.get(key, set()), file
+
+
+def test_papers_imported() -> None:
+    source = "from supervised.vision.vgg import x\nimport supervised.foundations.adam as a\n"
+    source += "from supervised.vision import resnet, unet\nfrom supervised.fit import Fit"
+    assert papers_imported("unet", source) == {"vgg", "adam", "resnet"}
 
 
 @pytest.mark.parametrize("name", ["agents", "envs", "sim2real", "supervised"])

@@ -9,8 +9,9 @@
 
 An experiment may train several models, one after the other. A resumed run calls it again from the
 start; each ``train`` that had begun goes on from its checkpoint, and one that had ended gives its
-weights and rows back at once. Whatever random numbers were drawn in a training, those drawn after
-it are the same, so a resumed run is bit for bit the run that was never stopped.
+weights and rows back at once. Training and evaluating leave the global random numbers as they
+were, so what is drawn afterwards is the same, and a resumed run is bit for bit the run that was
+never stopped.
 """
 
 import math
@@ -78,18 +79,19 @@ class PaperRun:
         self._checkpoint_every = checkpoint_every
         self._saved = self._load_checkpoints()
         self._stages = 0
+        self._names: set[str] = set()
         self._seconds = max((state["seconds"] for state in self._saved), default=0.0)
         self._started = time.monotonic()
         self._rows: list[Row] = []  # of a resumed run, until it is open
         self._log: RowLog | None = None
-        self._reseed()
+        seed_all(self.seed)
 
     # -- for experiments -------------------------------------------------------------------------
 
     @property
     def folder(self) -> Path:
         """The run directory."""
-        self._open()
+        self._make_folder()
         return self._dir.path
 
     def say(self, text: str) -> None:
@@ -98,13 +100,14 @@ class PaperRun:
 
     def log(self, row: Row) -> None:
         """A row with "step" and figures, for metrics.csv and TensorBoard."""
-        self._open()
+        if self._stages >= len(self._saved):  # else more is to be restored
+            self._open()
         self._add(row)
         self._check_stop()
 
     def picture(self, name: str) -> Path:
         """Where to save a matplotlib figure called ``name``."""
-        self._open()
+        self._make_folder()
         self._dir.pictures.mkdir(exist_ok=True)
         return self._dir.pictures / (name if "." in name else f"{name}.png")
 
@@ -124,21 +127,23 @@ class PaperRun:
             evaluate: figures of the model as it is, with random numbers that depend on the seed
                 and the step alone; called every ``eval_every`` steps and at the end.
             eval_every: steps between two evaluations.
-            name: of what is trained, where an experiment trains several.
+            name: of what is trained, where an experiment trains several; a second one of the
+                same name gets its number too.
 
         Returns:
             The rows of this training, also those from before it was resumed: step, stage (name
             or number), epoch, loss (mean since the row before), learning_rate, figures.
 
         """
-        stage = Stage(self, fit, steps, name or str(self._stages), self._dir)
+        name = name or str(self._stages)
+        if name in self._names:
+            name = f"{name}-{self._stages}"
+        self._names.add(name)
+        stage = Stage(self, fit, steps, name, self._dir)
         if self._stages < len(self._saved):
             stage.restore(self._saved[self._stages])
         self._stages += 1
-        try:
-            stage.finish(evaluate, eval_every)
-        finally:
-            self._reseed()
+        stage.finish(evaluate, eval_every)
         return stage.rows
 
     # -- for the script --------------------------------------------------------------------------
@@ -175,20 +180,25 @@ class PaperRun:
             state = load_state(folder)
             if state.get("job") != self._job:
                 raise StateError(f"{folder} is a checkpoint of another run than {self._dir.config}")
-            if state.keys() != STATE or type(state["seconds"]) is not float:
+            if state.keys() != STATE:
                 raise StateError(f"{folder} has or lacks {', '.join(STATE ^ state.keys())}")
+            if type(state["seconds"]) is not float:
+                raise StateError(f"{folder} is damaged: seconds are {state['seconds']!r}")
             states.append(state)
         return states
 
-    def _open(self) -> None:
-        """From here on the run writes. Until then a resumed run touches nothing: what it is to go
-        on from may turn out not to fit.
-        """
-        if self._log is not None:
-            return
+    def _make_folder(self) -> None:
         if not self._dir.path.exists():
             self._dir.path.mkdir(parents=True)
             write_json(self._dir.config, self._record)
+
+    def _open(self) -> None:
+        """From here on the run writes rows. Until then a resumed run keeps those from before: what
+        it is to go on from may turn out not to fit.
+        """
+        if self._log is not None:
+            return
+        self._make_folder()
         for events in self._dir.path.glob("events.out.tfevents.*"):
             events.unlink()  # their rows are written again
         self._log = RowLog(self._dir.metrics, SummaryWriter(str(self._dir.path)))
@@ -204,13 +214,6 @@ class PaperRun:
     def _check_stop(self) -> None:
         if self._stop.number is not None:
             raise Stopped(self._stop.number)
-
-    def _reseed(self) -> None:
-        """What is drawn after the n-th training depends on the seed and n alone."""
-        seed = self.seed * 1_000 + self._stages
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
 
 
 STATE = {"job", "stage", "steps", "fit", "rows", "losses", "seconds"}
@@ -271,9 +274,8 @@ class Stage:
             self.run._check_stop()
 
     def evaluate(self, report: FitReport, evaluate: Callable[[], dict[str, float]]) -> Row:
-        cuda = [self.fit.device] if self.fit.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):
-            torch.manual_seed((self.run.seed * 1_000 + report.step) % 2**63)
+        with random_numbers_apart(self.fit.device):
+            seed_all(self.run.seed + report.step)
             metrics = {name: float(value) for name, value in evaluate().items()}
         check_metrics(metrics, report.step)
         row = {
@@ -326,6 +328,25 @@ class Stage:
             if self.saved_at is not None:
                 left = f"the checkpoint of step {self.saved_at:,} is whole: --resume {path}"
             raise TrainingFailure(f"{self.name}: {error}; {left}") from error
+
+
+def seed_all(seed: int) -> None:
+    """Of Python's, NumPy's and PyTorch's global random numbers."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def random_numbers_apart(device: torch.device) -> Iterator[None]:
+    """Leaves the global random numbers as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def describe(row: Row) -> str:

@@ -1,0 +1,1 @@
+"""Phase 2 of the syllabus: networks that see."""
