@@ -11,6 +11,9 @@ from scipy.ndimage import distance_transform_edt, label
 from sklearn.metrics.cluster import pair_confusion_matrix
 from torch import Tensor, nn
 
+from runkit.papers.unet import Options, probabilities, tiles
+
+from supervised.data import Dataset
 from supervised.vision.membranes import (
     SIMPLE,
     mean_iou,
@@ -421,6 +424,43 @@ def test_backbone_reports_its_maps() -> None:
         UNetBackbone(out_indices=(5,))
     with pytest.raises(ValueError, match="width"):
         UNetBackbone(width=0.0)
+
+
+# -- the experiment ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("elastic", [0.0, 3.0])
+@pytest.mark.parametrize(("size", "tile"), [(50, 20), (31, 100)])
+def test_tiles_move_picture_labels_and_weights_together(
+    elastic: float, size: int, tile: int
+) -> None:
+    config = UNetConfig(depth=2, width=1)
+    transform = tiles(config, Options(elastic=elastic, tile=tile), turns=True)
+    mask = blobs(4, size)[None]
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        x, y, w = transform((255 * mask[:, None], mask, 7.0 * mask), generator)
+        n = config.output_size(min(tile, size))
+        m = config.margin
+        assert x.shape == (1, 1, n + 2 * m, n + 2 * m)
+        assert y.shape == w.shape == (1, n, n)
+        inner = (x[:, 0, m : m + n, m : m + n] > 0).to(y.dtype)
+        differ = 0.0 if elastic == 0 else 0.05  # pixels on edges are mixed
+        assert pixel_error(inner, y) <= differ
+        assert pixel_error((w > 3.5).to(y.dtype), y) <= differ
+
+
+def test_the_ensemble_turns_its_answers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network that decides pixel by pixel every turned version says the same."""
+
+    def pointwise(model: UNet, pictures: Tensor, tile: int) -> Tensor:
+        return torch.cat([pictures, -pictures], 1)
+
+    monkeypatch.setattr("runkit.papers.unet.segment", pointwise)
+    noise = torch.randint(256, (2, 1, 6, 6), dtype=torch.uint8)
+    data = Dataset(noise, torch.zeros(2, 6, 6, dtype=torch.uint8), ("membrane", "cell"))
+    model = UNet(UNetConfig(depth=1, width=1))
+    torch.testing.assert_close(probabilities(model, data, True), probabilities(model, data, False))
 
 
 # -- learning ------------------------------------------------------------------------------------
