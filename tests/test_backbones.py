@@ -170,13 +170,13 @@ def test_group_norm_keeps_something_of_a_single_pixel(name: str) -> None:
     assert (first - second).abs().max() > 0.01
 
 
-@every_backbone
+@pytest.mark.parametrize("name", sorted({*BACKBONES} - {"lenet"}))  # which is of 1998
 def test_signals_keep_their_size(name: str) -> None:
     """He et al. 2015, eq. 10: no layer of a new network is silent, or shouts."""
     torch.manual_seed(0)
     for feature_map in create_backbone(name, width=0.25)(pictures(4)):
         assert 0.1 < feature_map.square().mean().sqrt() < 10
-        assert feature_map.std(0).mean() > 0.01 or name == "lenet"  # between pictures
+        assert feature_map.std(0).mean() > 0.01  # between pictures
 
 
 # -- freezing ----------------------------------------------------------------------------------
