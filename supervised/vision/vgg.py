@@ -18,9 +18,10 @@ whole picture of any size by reading its fully connected layers as convolutions.
 
 Deviations and additions:
 - Pictures are floats of about unit size with the mean colour taken off, not 0 to 255.
-- ``start="he"`` (variance 2 / fan_in) is not in the paper: the networks then need no network A to
-  start from. "gaussian" is section 3.1's N(0, 0.01^2); "glorot" is what its last paragraph found
-  to work without pre-training after the submission.
+- Section 3.1 draws weights with a variance of 10^-2; scores of a new network A are then millions.
+  ``start="gaussian"`` takes it for the standard deviation. "glorot" is what the section's last
+  paragraph found, after the submission, to work without pre-training. "he" (variance 2 / fan_in)
+  is not in the paper.
 - Section 3.1 copies "the first four convolutional layers" of A. In B to E they stand among others:
   each is copied to the layer of the same number in the same block, which has its shape.
 - ``width`` scales all channels, ``size`` is that of the crops, so that small ones can be trained.
