@@ -95,10 +95,12 @@ def check_agent(
     To be asked before it is made: a config may have come from a file and ask for any memory. No
     memory is claimed here. What fits may be made, and checks the state itself as it loads it.
     """
-    # No layer has more weights than this on either side, if encoders of pictures end in 512.
+    # No layer has more weights than this on either side, if encoders of pictures are the Nature
+    # CNN and end in 512.
     widest = max(512, *config.hidden_sizes, getattr(config, "lstm_size", 0))
     ends = flatdim(observation_space) + flatdim(action_space)
-    if (ends + widest * (len(config.hidden_sizes) + 4)) * widest < 2**24:
+    layers = len(config.hidden_sizes) + 4
+    if config.encoder == "nature_cnn" and (ends + widest * layers) * widest < 2**24:
         return  # nor are seconds spent on what is harmless: this imports torch._dynamo
     agent_type, _ = ALGORITHMS[algorithm]
     with torch.device("meta"):

@@ -48,8 +48,8 @@ class ActorCritic(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 nn.init.orthogonal_(module.weight, math.sqrt(2))
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:  # a normalization behind the layer has one
+                    nn.init.zeros_(module.bias)
         for head, gain in ((self.policy, 0.01), (self.value, 1.0)):
             last = head[-1]
             assert isinstance(last, nn.Linear)

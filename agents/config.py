@@ -10,6 +10,7 @@ from supervised.backbones import BACKBONES
 T = TypeVar("T")
 MAX_LAYERS = 100
 MAX_SIZE = 2**40  # of any whole number; what is larger overflows in places, instead of failing
+MAX_ENCODER_WIDTH = 4.0
 
 
 def check(
@@ -45,8 +46,27 @@ def check(
         raise ValueError(f"hidden_sizes must be positive, not {config.hidden_sizes}")
     if len(config.hidden_sizes) > MAX_LAYERS:
         raise ValueError(f"hidden_sizes must be at most {MAX_LAYERS}")
-    if config.encoder not in BACKBONES:
-        raise ValueError(f"encoder must be one of {', '.join(BACKBONES)}, not {config.encoder!r}")
+    backbone_and_width(config.encoder)
+
+
+def backbone_and_width(encoder: str) -> tuple[str, float]:
+    """'resnet18:0.25' -> the backbone's name and the factor on its channels, 1 if there is none.
+
+    Raises ValueError if there is no such backbone, or the factor is none.
+    """
+    name, colon, factor = encoder.partition(":")
+    if name not in BACKBONES:
+        raise ValueError(f"encoder must be one of {', '.join(BACKBONES)}, not {name!r}")
+    try:
+        width = float(factor) if colon else 1.0
+    except ValueError:
+        width = 0.0
+    if not 0 < width <= MAX_ENCODER_WIDTH:
+        raise ValueError(
+            f"encoder may be followed by a width of at most {MAX_ENCODER_WIDTH}, like "
+            f"{name}:0.25, and is {encoder!r}"
+        )
+    return name, width
 
 
 def from_json(type_: type[T], values: Any, without: Iterable[str] = ()) -> T:

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from agents.config import backbone_and_width
 from agents.observations import NUMBERS, Features, ObservationLayout, Picture
 from agents.spaces import UnsupportedSpaceError
 from supervised.backbones import create_backbone, start_for_relu
@@ -16,6 +17,8 @@ class PictureEncoder(nn.Module):
     """uint8 [B, C, H, W] -> [B, size]: a backbone's deepest map and one ReLU layer.
 
     With the Nature CNN and 512 features this is the network of Mnih et al. 2015 up to its head.
+    Where a backbone normalizes it does so picture by picture: batches of transitions are small and
+    not of the same kind as the observations that an agent acts on.
     """
 
     def __init__(
@@ -23,17 +26,23 @@ class PictureEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.precision = precision
-        self.backbone = create_backbone(backbone, in_chans=picture.channels)
+        name, width = backbone_and_width(backbone)
+        self.backbone = create_backbone(name, in_chans=picture.channels, width=width, norm="group")
         height, width = picture.frame[:2]
         try:
             with torch.no_grad():
                 maps = self.backbone(torch.zeros(1, picture.channels, height, width))
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             raise UnsupportedSpaceError(
                 f"pictures of {height} x {width} are too small for the encoder {backbone!r}; "
                 "wrap the environment in gymnasium.wrappers.ResizeObservation"
             ) from None
         self.linear = start_for_relu(nn.Linear(maps[-1].numel(), size))
+        if any(isinstance(module, nn.GroupNorm) for module in self.backbone.modules()):
+            # Normalized maps are some ten times as large as pictures. A critic would not notice an
+            # action beside 512 features of that size.
+            with torch.no_grad():
+                self.linear.weight *= 0.1
 
     def forward(self, pictures: Tensor) -> Tensor:
         with torch.autocast(
@@ -49,7 +58,8 @@ class Encoder(nn.Module):
 
     Args:
         layout: of the observations.
-        backbone: name for ``supervised.backbones.create_backbone``; not used without pictures.
+        backbone: name for ``supervised.backbones.create_backbone``, or "name:width" with a factor
+            on its channels; not used without pictures.
         precision: of the arithmetic on pictures; weights are float32 in any case.
 
     """

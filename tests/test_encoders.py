@@ -1,5 +1,7 @@
-"""Backbones and the encoders made of them: shapes, scales, refusals."""
+"""Encoders of pictures: shapes, scales, refusals. Backbones have a test file of their own."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
 
-from agents import UnsupportedSpaceError
+from agents import ALGORITHMS, SACConfig, UnsupportedSpaceError, check_agent, load, save
+from agents.config import backbone_and_width
 from agents.encoders import Encoder, PictureEncoder
 from agents.observations import NUMBERS, PIXELS, Features, ObservationLayout, Picture
+from agents.off_policy import random_batch
 from supervised.backbones import BACKBONES, create_backbone
 
 SMALL = Box(0, 255, (4, 36, 36), np.uint8)  # the smallest that the Nature CNN takes
@@ -37,29 +41,6 @@ def test_nature_cnn_maps() -> None:
     assert [tuple(m.shape) for m in maps] == [(2, 32, 20, 20), (2, 64, 9, 9), (2, 64, 7, 7)]
     counted = sum(p.numel() for p in backbone.parameters())
     assert counted == 32 * (4 * 64 + 1) + 64 * (32 * 16 + 1) + 64 * (64 * 9 + 1)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_timms_convention(name: str) -> None:
-    backbone: Any = create_backbone(name, in_chans=3)
-    maps = backbone(torch.rand(1, 3, 84, 96))
-    info = backbone.feature_info
-    assert info.channels() == [m.shape[1] for m in maps]
-    for feature_map, reduction in zip(maps, info.reduction(), strict=True):
-        assert feature_map.shape[3] == pytest.approx(96 / reduction, abs=4)  # no padding
-        assert (feature_map >= 0).all()  # after the nonlinearity
-    chosen: Any = create_backbone(name, in_chans=3, out_indices=(0, -1))
-    chosen.load_state_dict(backbone.state_dict())
-    (first, last), x = chosen(torch.ones(1, 3, 84, 96)), backbone(torch.ones(1, 3, 84, 96))
-    assert torch.equal(first, x[0])
-    assert torch.equal(last, x[-1])
-    assert chosen.feature_info.channels() == [info.channels()[0], info.channels()[-1]]
-    assert chosen.feature_info.reduction() == [info.reduction()[0], info.reduction()[-1]]
-
-
-def test_unknown_backbone() -> None:
-    with pytest.raises(ValueError, match="unknown backbone 'resnet'; there is: nature_cnn"):
-        create_backbone("resnet")
 
 
 # -- encoders ----------------------------------------------------------------------------------
@@ -179,3 +160,80 @@ def test_signals_keep_their_size() -> None:
     with torch.no_grad():
         features = encoder({NUMBERS: torch.zeros(16, 0), PIXELS: pictures})
     assert 0.5 * size < features.square().mean().sqrt() < 2 * size
+
+
+# -- other backbones ---------------------------------------------------------------------------
+
+
+def test_width_behind_a_colon() -> None:
+    layout, features = layout_and_features(SMALL)
+    encoder: Any = Encoder(layout, "nature_cnn:0.5")
+    assert [stage.out_channels for stage in encoder.pictures[0].backbone.stages] == [16, 32, 32]
+    assert encoder(features).shape == (3, 512)
+    assert backbone_and_width("resnet18:0.25") == ("resnet18", 0.25)
+    assert backbone_and_width("resnet18") == ("resnet18", 1.0)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_any_backbone_encodes_picture_by_picture(name: str) -> None:
+    """What the others in a batch are changes nothing, in training neither."""
+    layout, features = layout_and_features(Box(0, 255, (2, 67, 67), np.uint8))
+    assert isinstance(features, dict)
+    torch.manual_seed(0)
+    encoder: Any = Encoder(layout, f"{name}:0.125").train()
+    with torch.no_grad():
+        together = encoder(features)
+        alone = encoder({key: value[1:2] for key, value in features.items()})
+    assert together.shape == (3, 512)
+    torch.testing.assert_close(together[1:2], alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("resnet17", "encoder must be one of nature_cnn, .*, not 'resnet17'"),
+        ("resnet18:", "width of at most 4.0, like resnet18:0.25, and is 'resnet18:'"),
+        ("resnet18:wide", "width of at most 4.0"),
+        ("resnet18:0", "width of at most 4.0"),
+        ("resnet18:-1", "width of at most 4.0"),
+        ("resnet18:nan", "width of at most 4.0"),
+        ("resnet18:1e9", "width of at most 4.0"),
+    ],
+)
+def test_refused_names(encoder: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SACConfig(encoder=encoder)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_agent_takes_a_deep_backbone(name: str, tmp_path: Path) -> None:
+    """It acts, is saved, and comes back the same; what is forged about its size is refused."""
+    agent_type, config_type = ALGORITHMS[name]
+    actions = Discrete(3) if name == "dqn" else Box(-1, 1, (2,))
+    config = config_type(encoder="resnet18:0.125", hidden_sizes=(8,))
+    agent: Any = agent_type(SMALL, actions, config, seed=0)
+    save(agent, tmp_path)
+    again = load(tmp_path)
+    SMALL.seed(0)
+    picture = SMALL.sample()
+    np.testing.assert_array_equal(
+        again.predict(picture, deterministic=True)[0], agent.predict(picture, deterministic=True)[0]
+    )
+    huge = replace(config, encoder="resnet152:4")
+    with pytest.raises(ValueError, match="encoder"):
+        check_agent(agent.state_dict(), name, SMALL, actions, huge)
+
+
+@pytest.mark.parametrize("name", ["dqn", "sac"])
+def test_updates_move_every_layer_of_a_resnet(name: str) -> None:
+    agent_type, config_type = ALGORITHMS[name]
+    actions = Discrete(3) if name == "dqn" else Box(-1, 1, (2,))
+    config = config_type(encoder="resnet18:0.125", hidden_sizes=(8,))
+    agent: Any = agent_type(SMALL, actions, config, seed=0)
+    networks = [agent.network] if name == "dqn" else [agent.actor, agent.critics]
+    before = [[p.detach().clone() for p in network.parameters()] for network in networks]
+    for _ in range(3):
+        assert all(np.isfinite(value) for value in agent.update(random_batch(agent, 8)).values())
+    for network, old in zip(networks, before, strict=True):
+        for p, start in zip(network.parameters(), old, strict=True):
+            assert not torch.equal(p, start)

@@ -286,6 +286,23 @@ def test_picture_choice(name: str, steps: int) -> None:
     assert learn(name, PictureChoice, steps, chance=1 / 4, learning_rate=rate) > 0.95
 
 
+def test_picture_choice_through_a_resnet() -> None:
+    """The paper's eighteen layers with an eighth of their channels, on 32 pictures at a time."""
+    config: dict[str, Any] = {"encoder": "resnet18:0.125", "learning_rate": 1e-3}
+    assert learn("dqn", PictureChoice, 800, chance=1 / 4, **config) > 0.95
+
+
+def test_picture_number_through_a_resnet() -> None:
+    config: dict[str, Any] = {
+        "batch_size": 32,
+        "train_freq": 2,
+        "gradient_steps": 1,
+        "initial_temperature": 0.02,
+    }
+    config |= {"encoder": "resnet18:0.125", "learning_rate": 3e-4}
+    assert learn("sac", PictureNumber, 400, chance=1 - 1 / 3 - 0.49, **config) > 0.9
+
+
 @pytest.mark.parametrize("name", ["ddpg", "sac"])
 def test_picture_number(name: str) -> None:
     """Chance is 1/3 + 0.49 off, squared."""
