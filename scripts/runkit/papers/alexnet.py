@@ -148,7 +148,7 @@ def draw(run: PaperRun, model: AlexNet, test: Dataset, p: Tensor) -> None:
     for axis in axes:
         axis.axis("off")
     shown = 6
-    places = lower.subplots(2, shown, height_ratios=[1.3, 1])
+    places = lower.subplots(2, shown, height_ratios=[1.3, 1], gridspec_kw={"wspace": 0.8})
     for i in range(shown):
         above, below = places[:, i]
         above.imshow(test.inputs[i].movedim(0, -1))
