@@ -255,17 +255,18 @@ def stripes(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.learning
 def test_it_learns_directions() -> None:
-    net = model(AlexNetConfig(4, picture=28, width=1 / 8, stem=(5, 1, 2)))
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    net = model(AlexNetConfig(4, picture=28, width=1 / 16, stem=(5, 1, 2), dropout=0.0))
+    # Hidden units that start at 1 each make large steps of the few logits: a smaller rate.
+    optimizer = torch.optim.SGD(net.parameters(), 0.002, momentum=0.9, weight_decay=5e-4)
     x, targets = stripes(2_000, seed=1)
-    for _ in range(4):
+    for _ in range(3):
         for rows in torch.arange(2_000).split(40):
             optimizer.zero_grad()
             F.cross_entropy(net(x[rows]), targets[rows]).backward()
             optimizer.step()
     x, targets = stripes(400, seed=2)
     with torch.no_grad():
-        assert (net.eval()(x).argmax(1) == targets).double().mean() >= 0.8
+        assert (net.eval()(x).argmax(1) == targets).double().mean() >= 0.9
 
 
 def test_backbone_gives_the_maps_it_says_it_does() -> None:
