@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from torch import Generator, Tensor, nn
 
 from runkit.papers.run import PaperRun
@@ -227,9 +228,9 @@ def gap_error(predicted: Tensor, labels: Tensor) -> float:
     return pixel_error(predicted[gaps], labels[gaps])
 
 
-def draw(run: PaperRun, dataset: Dataset, predicted: Tensor, rows: int = 4) -> None:
+def draw(run: PaperRun, dataset: Dataset, predicted: Tensor) -> None:
     """Input, truth and prediction, side by side."""
-    rows = min(rows, len(dataset))
+    rows = min(2 if dataset.inputs.shape[-1] > 256 else 4, len(dataset))
     figure, axes = plt.subplots(rows, 3, figsize=(7.2, 2.4 * rows), squeeze=False)
     for i, row in enumerate(axes):
         row[0].imshow(dataset.inputs[i].movedim(0, -1).squeeze(-1), cmap="gray")
@@ -241,5 +242,9 @@ def draw(run: PaperRun, dataset: Dataset, predicted: Tensor, rows: int = 4) -> N
     for axis in axes.flat:
         axis.set_axis_off()
     figure.tight_layout()
-    figure.savefig(run.picture("segmentations"), dpi=80)
+    path = run.picture("segmentations")
+    figure.savefig(path, dpi=80)
     plt.close(figure)
+    # 64 colours do, and make the file of a noisy picture a third as large.
+    with Image.open(path) as drawn:
+        drawn.convert("RGB").quantize(64).save(path, optimize=True)
