@@ -12,7 +12,7 @@ import render_dataset
 from command import assert_error, files, run
 from safetensors.numpy import load_file
 
-from runkit.studio import FIELD_OF_VIEW, SCENES, Picture, Studio
+from runkit.studio import FIELD_OF_VIEW, SCENES, TEXTURES, Picture, Studio, _pattern
 
 SIZE = 32
 SMALL = ["--count", "20", "--test-count", "10", "--size", str(SIZE), "--jobs", "1"]
@@ -53,6 +53,20 @@ def test_another_seed_or_split_has_other_textures_and_poses(
     assert not np.array_equal(other.poses, drawn[0].poses)
     # The corners show table or floor: of another colour.
     assert not np.array_equal(other.pixels[:, 0, 0], drawn[0].pixels[:, 0, 0])
+
+
+def test_the_splits_have_no_texture_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bytes] = []
+
+    def recorded(rng: np.random.Generator) -> np.ndarray:
+        pattern = _pattern(rng)
+        drawn.append(pattern.tobytes())
+        return pattern
+
+    monkeypatch.setattr("runkit.studio._pattern", recorded)
+    for split in (0, 1):
+        Studio("simulator_classes", 0, split, SIZE)
+    assert len(set(drawn)) == len(drawn) == 2 * TEXTURES
 
 
 def test_every_object_is_seen(drawn: list[Picture]) -> None:
