@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -74,6 +75,18 @@ def test_every_object_is_seen(drawn: list[Picture]) -> None:
         seen, counts = np.unique(picture.instances, return_counts=True)
         assert seen.tolist() == list(range(len(picture.poses) + 1))
         assert counts.min() >= SCENES["simulator_masks"].visible * SIZE**2
+
+
+def test_hidden_objects_mean_another_attempt(
+    studio: Studio, drawn: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    covered = [min(np.unique(p.instances, return_counts=True)[1]) / SIZE**2 for p in drawn]
+    least = min(covered)
+    monkeypatch.setattr(studio, "scene", replace(studio.scene, visible=1.2 * least))
+    index = covered.index(least)
+    again = studio.draw(index)
+    assert np.unique(again.instances, return_counts=True)[1].min() >= 1.2 * least * SIZE**2
+    assert again.classes[0] == drawn[index].classes[0]
 
 
 def test_masks_lie_where_the_poses_say(drawn: list[Picture]) -> None:
