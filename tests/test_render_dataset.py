@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import render_dataset
 from command import assert_error, files, run
 from safetensors.numpy import load_file
 
-from runkit.studio import FIELD_OF_VIEW, SCENES, Picture, Studio
+from runkit.studio import FIELD_OF_VIEW, SCENES, TEXTURES, Picture, Studio, _pattern
 
 SIZE = 32
 SMALL = ["--count", "20", "--test-count", "10", "--size", str(SIZE), "--jobs", "1"]
@@ -55,11 +56,37 @@ def test_another_seed_or_split_has_other_textures_and_poses(
     assert not np.array_equal(other.pixels[:, 0, 0], drawn[0].pixels[:, 0, 0])
 
 
+def test_the_splits_have_no_texture_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bytes] = []
+
+    def recorded(rng: np.random.Generator) -> np.ndarray:
+        pattern = _pattern(rng)
+        drawn.append(pattern.tobytes())
+        return pattern
+
+    monkeypatch.setattr("runkit.studio._pattern", recorded)
+    for split in (0, 1):
+        Studio("simulator_classes", 0, split, SIZE)
+    assert len(set(drawn)) == len(drawn) == 2 * TEXTURES
+
+
 def test_every_object_is_seen(drawn: list[Picture]) -> None:
     for picture in drawn:
         seen, counts = np.unique(picture.instances, return_counts=True)
         assert seen.tolist() == list(range(len(picture.poses) + 1))
         assert counts.min() >= SCENES["simulator_masks"].visible * SIZE**2
+
+
+def test_hidden_objects_mean_another_attempt(
+    studio: Studio, drawn: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    covered = [min(np.unique(p.instances, return_counts=True)[1]) / SIZE**2 for p in drawn]
+    least = min(covered)
+    monkeypatch.setattr(studio, "scene", replace(studio.scene, visible=1.2 * least))
+    index = covered.index(least)
+    again = studio.draw(index)
+    assert np.unique(again.instances, return_counts=True)[1].min() >= 1.2 * least * SIZE**2
+    assert again.classes[0] == drawn[index].classes[0]
 
 
 def test_masks_lie_where_the_poses_say(drawn: list[Picture]) -> None:

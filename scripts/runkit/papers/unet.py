@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from torch import Generator, Tensor, nn
 
 from runkit.papers.run import PaperRun
@@ -34,6 +35,7 @@ class Options:
     width: int = 16  # channels of the first level (paper: 64)
     depth: int = 4  # poolings
     dropout: float = 0.5  # rate at the end of the contracting path
+    balance: bool = True  # w_c of eq. 2, which makes rare classes weigh as much; no: w_c = 1
     border_weight: float = 10.0  # w_0 of eq. 2; 0: gaps between cells are as any background
     border_sigma: float = 5.0  # sigma of eq. 2, in pixels
     elastic: float = 10.0  # sigma of the displacements, in pixels (paper: 10); 0: none
@@ -67,7 +69,7 @@ def run(run: PaperRun, options: Options) -> dict[str, float | str | list[float]]
         train.inputs.shape[1], n_classes, options.width, options.depth, options.dropout
     )
     model = UNet(config).to(run.device)
-    balance = class_weights(train.targets, n_classes)
+    balance = class_weights(train.targets, n_classes) if options.balance else torch.ones(n_classes)
     run.say("weighing the gaps between cells …")
     weights = gap_weights(train.targets, balance, options.border_weight, options.border_sigma)
     fit = Fit(
@@ -227,9 +229,9 @@ def gap_error(predicted: Tensor, labels: Tensor) -> float:
     return pixel_error(predicted[gaps], labels[gaps])
 
 
-def draw(run: PaperRun, dataset: Dataset, predicted: Tensor, rows: int = 4) -> None:
+def draw(run: PaperRun, dataset: Dataset, predicted: Tensor) -> None:
     """Input, truth and prediction, side by side."""
-    rows = min(rows, len(dataset))
+    rows = min(2 if dataset.inputs.shape[-1] > 256 else 4, len(dataset))
     figure, axes = plt.subplots(rows, 3, figsize=(7.2, 2.4 * rows), squeeze=False)
     for i, row in enumerate(axes):
         row[0].imshow(dataset.inputs[i].movedim(0, -1).squeeze(-1), cmap="gray")
@@ -241,5 +243,9 @@ def draw(run: PaperRun, dataset: Dataset, predicted: Tensor, rows: int = 4) -> N
     for axis in axes.flat:
         axis.set_axis_off()
     figure.tight_layout()
-    figure.savefig(run.picture("segmentations"), dpi=80)
+    path = run.picture("segmentations")
+    figure.savefig(path, dpi=80)
     plt.close(figure)
+    # 128 colours do, and make the file of a noisy picture a third as large.
+    with Image.open(path) as drawn:
+        drawn.convert("RGB").quantize(128).save(path, optimize=True)
