@@ -177,8 +177,8 @@ def test_the_papers_network_has_its_size() -> None:
     assert sum(p.numel() for p in net.parameters()) == layers
 
 
-def train(config: DropoutConfig, seed: int) -> tuple[float, float]:
-    """Test error and test loss after training on 500 digits, 30% of them with a random label."""
+def train(config: DropoutConfig, seed: int) -> float:
+    """Test error after training on 500 digits, 30% of them with a random label."""
     digits = real("digits")
     x, test = (part.inputs.flatten(1) / 16 for part in (digits.train, digits.test))
     y = digits.train.targets[:500].clone()
@@ -195,20 +195,18 @@ def train(config: DropoutConfig, seed: int) -> tuple[float, float]:
             net.constrain()
     with torch.no_grad():
         outputs: Tensor = net.eval()(test)
-    error = (outputs.argmax(1) != digits.test.targets).float().mean().item()
-    return error, F.cross_entropy(outputs, digits.test.targets).item()
+    return (outputs.argmax(1) != digits.test.targets).float().mean().item()
 
 
 @pytest.mark.learning
 def test_with_dropout_wrong_labels_are_not_learned_by_heart() -> None:
     """The plain network learns them; with either noise, the error on clean digits is far lower."""
     small = DropoutConfig.small()
-    plain_error, plain_loss = train(dataclasses.replace(small, noise="none", max_norm=None), 0)
+    plain_error = train(dataclasses.replace(small, noise="none", max_norm=None), 0)
     for noise in ("bernoulli", "gaussian"):
-        error, loss = train(dataclasses.replace(small, noise=noise), 0)
+        error = train(dataclasses.replace(small, noise=noise), 0)
         assert error < 0.15, noise
         assert error < 0.75 * plain_error, noise
-        assert loss < plain_loss, noise
 
 
 @pytest.mark.parametrize(

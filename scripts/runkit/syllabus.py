@@ -57,7 +57,7 @@ def listing() -> list[dict[str, Any]]:
         {
             "key": paper.key,
             "status": paper.status,
-            "paper": f"{paper.authors} {paper.year}",
+            "paper": f"{paper.year} {paper.authors}",
             "measured": (row := numbers.get(paper.key, {})).get("measure", "-"),
             "paper's": row.get("paper", "-"),
             "ours": row.get("ours", "-"),
