@@ -116,13 +116,14 @@ def train(
     finished = [cell for cell in cells if (r := results.get(cell)) and r.finished_well]
     todo = [cell for cell in cells if cell not in finished]
     print(f"{suite.title}: {len(cells)} cells, {len(finished)} of them finished before")
-    requests = {cell.name: Request.of(cell, out / "work") for cell in todo}
+    requests = [Request.of(cell, out / "work") for cell in todo]
+    cell_of = {request.folder: cell for request, cell in zip(requests, todo, strict=True)}
     commit, started, ended = head_commit(), time.perf_counter(), 0
 
     def done(request: Request, outcome: dict[str, Any]) -> None:
         nonlocal ended
         ended += 1
-        cell = next(cell for cell in todo if requests[cell.name] == request)
+        cell = cell_of[request.folder]
         record = record_of(suite, cell, outcome, commit, command)
         report_files.keep_video(request, cell, out)
         results.add(record)
@@ -135,9 +136,8 @@ def train(
     if arguments.ray or arguments.ray_address:
         from runkit.benchmark import cluster
 
-        jobs = arguments.jobs
-        return cluster.run(requests.values(), jobs, arguments.ray_address, done)
-    return pool.run(requests.values(), arguments.jobs, done)
+        return cluster.run(requests, arguments.jobs, arguments.ray_address, done)
+    return pool.run(requests, arguments.jobs, done)
 
 
 def record_of(

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from safetensors.numpy import save_file
 
-from runkit.arguments import parse
+from runkit.arguments import check_seed, parse
 from runkit.errors import UserError, run_main
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class Arguments:
                 raise ValueError(f"{name} must lie in 1 to {most:,}, not {getattr(self, name)}")
         if not 16 <= self.size <= 512:
             raise ValueError(f"size must lie in 16 to 512, not {self.size}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must lie in [0, 2^31), not {self.seed}")
+        check_seed(self.seed)
 
 
 _studios: "dict[tuple[Arguments, int], Studio]" = {}  # of this process, by split

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runkit import gl
-from runkit.arguments import RunOptions, parse
+from runkit.arguments import RunOptions, parse, resumes, split
 from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir, write_json
 from runkit.training import CHANGEABLE, Job, Training
@@ -29,19 +29,13 @@ def main(args: list[str]) -> int:
     if "-h" in flags or "--help" in flags:
         return show_help(names, flags)
     gl.set_up()
-    if any(flag == "--resume" or flag.startswith("--resume=") for flag in flags):
+    if resumes(flags):
         return resume(names, flags)
     if len(names) != 2:
         raise UserError(f"give an algorithm and an environment: {PROG} sac HalfCheetah-v4")
     algorithm, env_id = check_algorithm(names[0]), names[1]
     arguments = parse_flags(algorithm, env_id, flags)
     return Training.start(Job(algorithm, env_id, arguments.run, arguments.config)).finish()
-
-
-def split(args: list[str]) -> tuple[list[str], list[str]]:
-    """The leading words (algorithm, environment) and the flags."""
-    count = next((i for i, arg in enumerate(args) if arg.startswith("-")), len(args))
-    return args[:count], args[count:]
 
 
 def check_algorithm(name: str) -> str:

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from runkit.arguments import parse
+from runkit.arguments import check_seed, check_threads, parse, resumes, split
 from runkit.devices import choose_device
 from runkit.errors import UserError, run_main
 from runkit.papers import available, experiment
@@ -54,10 +54,8 @@ class RunOptions:
     checkpoint_every: float = 30.0  # seconds between two checkpoints
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must lie in [0, 2^31), not {self.seed}")
-        if self.threads != "auto" and not 1 <= self.threads <= 1024:
-            raise ValueError(f"threads must be auto or 1 to 1024, not {self.threads}")
+        check_seed(self.seed)
+        check_threads(self.threads)
         if not self.checkpoint_every >= 0:
             raise ValueError(f"checkpoint_every must not be negative: {self.checkpoint_every}")
 
@@ -69,9 +67,8 @@ def main(args: list[str]) -> int:
         print(__doc__)
         print(f"papers: {', '.join(available()) or 'none yet'}")
         return 0
-    count = next((i for i, arg in enumerate(args) if arg.startswith("-")), len(args))
-    names, flags = args[:count], args[count:]
-    if any(flag == "--resume" or flag.startswith("--resume=") for flag in flags):
+    names, flags = split(args)
+    if resumes(flags):
         return resume(names, flags)
     if len(names) != 1:
         raise UserError(f"give one paper, then flags: {PROG} lenet --dataset mnist; or --list")

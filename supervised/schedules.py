@@ -28,3 +28,8 @@ def step_decay(boundaries: Sequence[int], factor: float = 0.1) -> Callable[[int]
     Simonyan and Zisserman 2014, section 3.1, divide by 10. ValueError unless they rise.
     """
     return piecewise(boundaries, [factor**i for i in range(len(boundaries) + 1)])
+
+
+def to_zero(steps: int) -> Callable[[int], float]:
+    """A straight line from the rate at step 0 to none after ``steps``."""
+    return lambda step: 1 - step / steps

@@ -1,8 +1,15 @@
 """What the tests of the benchmark share: a suite of seconds, and results made by hand."""
 
-from dataclasses import asdict
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
+from command import ROOT
 
 from runkit.benchmark.records import Evaluation, Record, settings
 from runkit.benchmark.suite import ARMS, Suite, Task
@@ -22,6 +29,11 @@ scale = [20, 500]
 evaluations = 2
 eval_episodes = 2
 """
+
+
+# Changes that make of it one that can be killed in the middle.
+LONG = {"= 400": "= 40_000", "evaluations = 2": "evaluations = 40"}
+STARTED: list[subprocess.Popen[str]] = []  # by ``start``
 
 
 def write_suite(folder: Path, text: str = TINY, **changes: str) -> Path:
@@ -80,10 +92,6 @@ def record(of: Task, arm: str, seed: int, returns: list[float], **changes: Any) 
     return Record(**(values | changes))
 
 
-def plain(of: Record) -> dict[str, Any]:
-    return asdict(of)
-
-
 def both_arms(of: Task, ours: list[float], theirs: list[float]) -> list[Record]:
     """Finished cells with these final returns, seed by seed."""
     return [
@@ -91,3 +99,35 @@ def both_arms(of: Task, ours: list[float], theirs: list[float]) -> list[Record]:
         for arm, finals in zip(ARMS, (ours, theirs), strict=True)
         for seed, final in enumerate(finals)
     ]
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """For modules that start some: importing it is using it."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def start(file: Path, out: Path, *args: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "scripts/benchmark.py", file, "--out", out, *args]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, text=True, **pipes)
+    STARTED.append(process)
+    return process
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    file = out / "results.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def wait_for(happened: Any, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 180
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

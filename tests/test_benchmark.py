@@ -1,41 +1,18 @@
 """The whole command: both arms trained, killed, gone on with, failed, reported."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from benchmarks import write_suite
+from benchmarks import LONG, lines, no_process_is_left, start, wait_for, write_suite  # noqa: F401
 from command import ROOT
 from lifecycle import descendants, wait_until_ended
 
 pytestmark = pytest.mark.lifecycle
 CELLS = [("a2c-CartPole-v1-400-defaults", arm) for arm in ("firsthand", "stable_baselines3")]
-STARTED: list[subprocess.Popen[str]] = []
-
-
-@pytest.fixture(autouse=True)
-def _no_process_is_left() -> Iterator[None]:
-    yield
-    while STARTED:
-        process = STARTED.pop()
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def start(file: Path, out: Path, *args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "scripts/benchmark.py", file, "--out", out, *args]
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, text=True, **pipes)
-    STARTED.append(process)
-    return process
 
 
 def benchmark(file: Path, out: Path, *args: object) -> str:
@@ -43,19 +20,6 @@ def benchmark(file: Path, out: Path, *args: object) -> str:
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     return stdout
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    file = out / "results.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def wait_for(happened: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 180
-    while not happened():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +77,6 @@ def test_our_arm_is_train_agent_and_no_version_of_it_for_benchmarks(
     returns = [list(map(float, row.split(",")[-2:])) for row in rows]
     ours = next(record for record in lines(out) if record["arm"] == "firsthand")
     assert [e["returns"] for e in ours["evaluations"]] == returns
-
-
-LONG = {"= 400": "= 40_000", "evaluations = 2": "evaluations = 40"}
 
 
 def test_killed_and_gone_on_with(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +9,8 @@ from pathlib import Path
 import benchmark
 import command
 import pytest
-from benchmarks import write_suite
+from benchmarks import LONG, lines, no_process_is_left, start, write_suite  # noqa: F401
 from lifecycle import descendants
-from test_benchmark import LONG, lines
 
 pytestmark = pytest.mark.lifecycle
 
@@ -28,12 +25,6 @@ def address() -> Iterator[str]:
     cluster.add_node(num_cpus=1)
     yield cluster.address
     cluster.shutdown()
-
-
-def run(file: Path, out: Path, *args: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "scripts/benchmark.py", str(file), "--out", str(out), *args]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(words, cwd=command.ROOT, text=True, stdout=pipe, stderr=pipe)
 
 
 def ray_workers() -> dict[int, list[int]]:
@@ -51,7 +42,7 @@ def ray_workers() -> dict[int, list[int]]:
 
 def test_two_nodes_and_a_worker_killed_in_the_middle(address: str, tmp_path: Path) -> None:
     file, out = write_suite(tmp_path, **LONG), tmp_path / "out"
-    process = run(file, out, "--ray", "--ray-address", address)
+    process = start(file, out, "--ray", "--ray-address", address)
     ours = out / "work/a2c-CartPole-v1-40k-defaults-firsthand-seed0"
     deadline = time.monotonic() + 240
     while len(ray_workers()) < 2 or not (ours / "run/checkpoint/state.json").exists():
@@ -88,7 +79,7 @@ def test_no_cluster_at_an_address_is_one_line(tmp_path: Path, address: str) -> N
 
 def test_an_embedded_cluster(tmp_path: Path) -> None:
     file, out = write_suite(tmp_path), tmp_path / "out"
-    process = run(file, out, "--ray", "--jobs", "2")
+    process = start(file, out, "--ray", "--jobs", "2")
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert [record["status"] for record in lines(out)] == ["finished"] * 2

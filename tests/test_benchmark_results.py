@@ -2,13 +2,14 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import benchmark
 import numpy as np
 import pytest
-from benchmarks import both_arms, plain, record, suite, task, write_suite
+from benchmarks import both_arms, record, suite, task, write_suite
 from command import ROOT, assert_error, run
 
 from runkit.benchmark import speed, tables
@@ -43,7 +44,7 @@ def test_the_last_record_of_a_cell_counts_and_none_is_lost(tmp_path: Path) -> No
 
 
 def damaged(change: dict[str, Any]) -> str:
-    return json.dumps(plain(record(task(), "firsthand", 1, [0.0, 1.0, 2.0])) | change)
+    return json.dumps(asdict(record(task(), "firsthand", 1, [0.0, 1.0, 2.0])) | change)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 
 import benchmark
 import pytest
-from command import ROOT, assert_error, run
+from command import assert_error, run
 
+from runkit import PYTHONPATH
 from runkit.benchmark import speed
 from runkit.devices import thread_counts
 
@@ -93,8 +94,7 @@ def test_lines_of_another_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arm", ["firsthand", "stable_baselines3"])
 def test_the_worker_measures(arm: str) -> None:
     command = [sys.executable, str(speed.WORKER), arm, "a2c", "CartPole-v1", "2", "1", "0.1"]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     done = subprocess.run([*command, "defaults"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from agents.state import load_state, save_state
 from supervised.data import load
 from supervised.fit import Batch, Fit, FitReport, NotFiniteError, predict
-from supervised.schedules import piecewise, step_decay
+from supervised.schedules import piecewise, step_decay, to_zero
 
 
 def network() -> nn.Module:
@@ -419,3 +419,8 @@ def test_learns_handwritten_digits(precision: Any) -> None:
     Fit(model, optimizer, loss, data, 64, precision=precision, ema_decay=0.9).run(300)
     guesses = predict(model, digits.test.inputs / 16).argmax(1)
     assert (guesses == digits.test.targets).float().mean() > 0.95
+
+
+def test_a_straight_line_to_zero() -> None:
+    line = to_zero(4)
+    assert [line(step) for step in range(5)] == [1, 0.75, 0.5, 0.25, 0]

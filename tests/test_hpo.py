@@ -10,9 +10,8 @@ from typing import Any
 
 import optuna
 import pytest
-from benchmarks import write_suite
+from benchmarks import no_process_is_left, start, wait_for, write_suite  # noqa: F401
 from lifecycle import descendants, wait_until_ended
-from test_benchmark import start, wait_for
 
 from runkit.benchmark import hpo
 from runkit.benchmark.launch import Request

@@ -5,10 +5,13 @@ this checkout: the names are common, and another package called ``agents`` may b
 """
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# For processes that run a script of runkit itself, which does not lie beside the packages.
+PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
 
 
 def _check_packages() -> None:

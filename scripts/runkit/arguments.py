@@ -17,6 +17,27 @@ T = TypeVar("T")
 RunDirectory = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
 
 
+def split(args: list[str]) -> tuple[list[str], list[str]]:
+    """The leading words and the flags of a command line."""
+    count = next((i for i, arg in enumerate(args) if arg.startswith("-")), len(args))
+    return args[:count], args[count:]
+
+
+def resumes(flags: list[str]) -> bool:
+    """Whether --resume is among the flags."""
+    return any(flag == "--resume" or flag.startswith("--resume=") for flag in flags)
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed must lie in [0, 2^31), not {seed}")
+
+
+def check_threads(threads: int | str) -> None:
+    if threads != "auto" and not 1 <= int(threads) <= 1024:
+        raise ValueError(f"threads must be auto or 1 to 1024, not {threads}")
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """The run itself. Defaults are this script's own unless a line says otherwise."""
@@ -44,10 +65,8 @@ class RunOptions:
         for name in ["n_envs", "eval_episodes"]:
             if getattr(self, name) > 10_000:
                 raise ValueError(f"{name} must be at most 10,000, not {getattr(self, name)}")
-        if self.threads != "auto" and not 1 <= self.threads <= 1024:
-            raise ValueError(f"threads must be auto or 1 to 1024, not {self.threads}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must lie in [0, 2^31), not {self.seed}")
+        check_threads(self.threads)
+        check_seed(self.seed)
 
 
 def parse(type_: type[T], args: list[str], prog: str, description: str = "", **kwargs: Any) -> T:

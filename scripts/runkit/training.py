@@ -24,7 +24,7 @@ from runkit.signals import StopRequest
 from agents import A2C, A3C, ALGORITHMS, Agent, check_agent, config_from_json, save
 from agents.asynchronous import AsynchronousLoop
 from agents.config import from_json
-from agents.evaluation import EVALUATION_SEED, evaluate
+from agents.evaluation import evaluate
 from agents.failures import NonFiniteMetric, TrainingFailure, environment_failures
 from agents.off_policy import OffPolicyLoop, random_batch
 from agents.on_policy import OnPolicyLoop, random_rollout
@@ -290,16 +290,13 @@ class Training:
 
         The video is a picture of the result, not the result: without one the run is whole.
         """
-        median = int(np.argsort(self.last_returns)[len(self.last_returns) // 2])
         file = self.folder.videos / "final.mp4"
         try:
-            env = video.make_drawable(self.job.env_id)
-            returns = video.record(self.agent, env, file, seed=EVALUATION_SEED + median)
-            env.close()
+            filmed = video.record_median(self.agent, self.job.env_id, self.last_returns, file)
         except (video.RenderError, UserError, OSError) as error:
             print(f"video:          none ({gl.explain(error)})")
         else:
-            print(f"video:          {file} (return {returns[0]:.1f})")
+            print(f"video:          {file} (return {filmed:.1f})")
 
 
 def training_envs(job: Job) -> Any:

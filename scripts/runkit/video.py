@@ -8,6 +8,7 @@ import cv2
 import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
+from numpy.typing import ArrayLike
 
 from runkit.environments import make_env
 
@@ -69,6 +70,19 @@ def record(
     finally:
         temporary.unlink(missing_ok=True)
     return returns
+
+
+def record_median(agent: Any, env_id: str, returns: ArrayLike, out: Path) -> float:
+    """Films the episode whose return was the median of an evaluation; returns the filmed return.
+
+    Raises RenderError or UserError if the environment cannot be made or drawn.
+    """
+    order = np.argsort(np.asarray(returns))
+    median = int(order[len(order) // 2])
+    env = make_drawable(env_id)
+    (filmed,) = record(agent, env, out, seed=EVALUATION_SEED + median)
+    env.close()
+    return filmed
 
 
 def _write(

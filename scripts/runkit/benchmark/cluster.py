@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from runkit import ROOT
+from runkit import PYTHONPATH
 from runkit.benchmark.launch import Request, Worker
 from runkit.benchmark.pool import Done
 from runkit.errors import UserError
@@ -26,12 +26,11 @@ def run(requests: Iterable[Request], jobs: int, address: str | None, done: Done)
     _check_reachable(address)
     import ray
 
-    path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
     own: dict[str, Any] = {"num_cpus": jobs, "include_dashboard": False}
     try:
         ray.init(
             address=address or "local",
-            runtime_env={"env_vars": {"PYTHONPATH": path}},
+            runtime_env={"env_vars": {"PYTHONPATH": PYTHONPATH}},
             log_to_driver=False,
             **({} if address else own),
         )

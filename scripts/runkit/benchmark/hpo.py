@@ -133,6 +133,11 @@ def _layers(value: Any) -> Any:
     return [int(n) for n in value.split("x")] if isinstance(value, str) else value
 
 
+def final_return(outcome: dict[str, Any]) -> float:
+    """Mean over the episodes of a worker's last evaluation."""
+    return float(np.mean(outcome["evaluations"][-1]["returns"]))
+
+
 class _Attempt:
     """A trial under way: its seeds one after the other."""
 
@@ -157,7 +162,7 @@ class _Attempt:
             print(f"trial {self.trial.number} failed: {outcome['error']}", flush=True)
             study.tell(self.trial, state=optuna.trial.TrialState.FAIL)
             return False
-        self.returns.append(float(np.mean(outcome["evaluations"][-1]["returns"])))
+        self.returns.append(final_return(outcome))
         mean = float(np.mean(self.returns))
         self.trial.report(mean, len(self.returns) - 1)
         self.trial.set_user_attr("returns", self.returns)
@@ -206,21 +211,19 @@ def _retest(search: Search, study: Any, command: str) -> int:
         "best": {name: _layers(value) for name, value in best.params.items()},
         "initial": {},
     }
-    requests = {
-        (arm, seed): search.request(values, seed, arm)
-        for seed in RETEST_SEEDS
-        for arm, values in arms.items()
-    }
+    pairs = [(arm, seed) for seed in RETEST_SEEDS for arm in arms]
+    requests = [search.request(arms[arm], seed, arm) for arm, seed in pairs]
+    pair_of = {request.folder: pair for request, pair in zip(requests, pairs, strict=True)}
     outcomes: dict[str, list[float | None]] = {arm: [None] * len(RETEST_SEEDS) for arm in arms}
 
     def done(request: Request, outcome: dict[str, Any]) -> None:
-        arm, seed = next(key for key, value in requests.items() if value == request)
+        arm, seed = pair_of[request.folder]
         if "error" not in outcome:
-            final = float(np.mean(outcome["evaluations"][-1]["returns"]))
+            final = final_return(outcome)
             outcomes[arm][seed - RETEST_SEEDS[0]] = final
             print(f"retest of {arm}, seed {seed}: {final:.1f}", flush=True)
 
-    if status := pool.run(requests.values(), search.jobs, done):
+    if status := pool.run(requests, search.jobs, done):
         return status
     _write_report(search, study, best, outcomes, command)
     return 0

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runkit import ROOT
+from runkit import PYTHONPATH
 from runkit.benchmark.records import settings
 from runkit.benchmark.suite import Cell
 
@@ -46,7 +46,6 @@ class Worker:
     def __init__(self, request: Request) -> None:
         self.folder = Path(request.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
         self.log = self.folder / "log.txt"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -54,7 +53,7 @@ class Worker:
                 stdin=subprocess.PIPE,  # stays open: when it closes, the worker stops
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C is for the benchmark, which passes it on
             )
         assert self.process.stdin is not None

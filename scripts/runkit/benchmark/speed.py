@@ -6,15 +6,15 @@ else should run meanwhile.
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from runkit import ROOT
+from runkit import PYTHONPATH, ROOT
 from runkit.benchmark.report_files import fill_pages
 from runkit.benchmark.suite import ARMS, SUITES
 from runkit.benchmark.tables import table
@@ -92,39 +92,37 @@ class Measurements:
 
     def best(self, task: str, arm: str) -> dict[str, Any] | None:
         """The median measurement at the arm's better thread count."""
-        mine = [entry for entry in self.lines if (entry["task"], entry["arm"]) == (task, arm)]
-        medians = {}
-        for threads in {entry["threads"] for entry in mine}:
-            rates = [e["steps_per_second"] for e in mine if e["threads"] == threads]
-            medians[threads] = statistics.median_low(rates)
-        if not medians:
-            return None
-        rate = max(medians.values())
-        return next(entry for entry in mine if entry["steps_per_second"] == rate)
+        by_threads: dict[int, list[dict[str, Any]]] = {}
+        for entry in self.lines:
+            if (entry["task"], entry["arm"]) == (task, arm):
+                by_threads.setdefault(entry["threads"], []).append(entry)
+        medians = [sorted(same, key=_rate)[(len(same) - 1) // 2] for same in by_threads.values()]
+        return max(medians, key=_rate, default=None)
+
+
+def _rate(entry: dict[str, Any]) -> float:
+    return float(entry["steps_per_second"])
 
 
 def run(out: Path, rounds: int | None, sbx_python: Path | None, command: str) -> int:
     """Measures what is missing; returns 0, or the number of the signal that stopped it."""
     suite, measurements = SpeedSuite.load(), Measurements(out)
-    pythons = dict.fromkeys(ARMS, sys.executable)
     common = {"machine": machine(), "versions": peer_versions(), "command": command}
     with StopRequest() as stop:
-        for round_ in range(suite.rounds if rounds is None else rounds):
-            for task in suite.tasks:
-                arms = dict(pythons)
-                if sbx_python and task.key.startswith("sac"):
-                    arms["sbx"] = str(sbx_python)
-                for arm, python in arms.items():
-                    for threads in thread_counts():
-                        if stop.number is not None:
-                            return stop.number
-                        if measurements.has(task.key, arm, threads, round_):
-                            continue
-                        result = _measure(python, arm, task, threads, suite.seconds)
-                        where = {"task": task.key, "arm": arm, "threads": threads, "round": round_}
-                        measurements.add({"format": FORMAT, **where, **result, **common})
-                        rate = result["steps_per_second"]
-                        print(f"round {round_}  {task.key}  {arm}  {threads} thread(s)  {rate:.0f}")
+        for round_, task, arm, threads in product(
+            range(suite.rounds if rounds is None else rounds), suite.tasks, LABELS, thread_counts()
+        ):
+            if arm == "sbx" and not (sbx_python and task.algorithm == "sac"):
+                continue
+            if measurements.has(task.key, arm, threads, round_):
+                continue
+            if stop.number is not None:
+                return stop.number
+            python = str(sbx_python) if arm == "sbx" else sys.executable
+            result = _measure(python, arm, task, threads, suite.seconds)
+            where = {"task": task.key, "arm": arm, "threads": threads, "round": round_}
+            measurements.add({"format": FORMAT, **where, **result, **common})
+            print(f"round {round_}  {task.key}  {arm}  {threads} thread(s)  {_rate(result):.0f}")
     return 0
 
 
@@ -136,12 +134,11 @@ def _measure(
     # JAX has no thread setting: pinning to n cores is what limits it (and it alone).
     cores = sorted(os.sched_getaffinity(0))
     pin = cores[:threads] if arm == "sbx" else cores
-    path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": "" if arm == "sbx" else path},
+        env={**os.environ, "PYTHONPATH": "" if arm == "sbx" else PYTHONPATH},
         preexec_fn=lambda: os.sched_setaffinity(0, pin),
     )
     if done.returncode != 0:

@@ -29,7 +29,7 @@ from runkit.rundir import RunDir, machine, peer_versions, write_json
 from runkit.training import Job, Training
 
 from agents import StateError, config_from_json, load
-from agents.evaluation import EVALUATION_SEED, evaluate
+from agents.evaluation import evaluate
 
 Outcome = dict[str, Any]
 
@@ -186,11 +186,8 @@ def _outcome(
 
 def _film(agent: Any, env_id: str, returns: list[float], folder: Path) -> None:
     """Films the episode with the median return, as train_agent.py does; no video is no failure."""
-    median = sorted(range(len(returns)), key=returns.__getitem__)[len(returns) // 2]
     try:
-        env = video.make_drawable(env_id)
-        video.record(agent, env, folder / "video.mp4", seed=EVALUATION_SEED + median)
-        env.close()
+        video.record_median(agent, env_id, returns, folder / "video.mp4")
     except (video.RenderError, UserError, OSError) as error:
         print(f"no video: {error}", file=sys.stderr)
 

@@ -18,6 +18,7 @@ from runkit.papers.run import PaperRun
 
 from supervised.fit import Batch, Fit
 from supervised.foundations.dropout import DropoutConfig, DropoutNet, monte_carlo
+from supervised.schedules import to_zero
 
 DATASETS = ("mnist", "digits")
 REPEATS = 5  # of figure 11's averages, for their spread
@@ -92,7 +93,7 @@ def arm(
         train.batch,
         options.batch_size,
         seed=run.seed,
-        schedule=lambda step: 1 - step / steps,
+        schedule=to_zero(steps),
     )
     sample = Flat(train.inputs[:10_000], train.targets[:10_000])
 

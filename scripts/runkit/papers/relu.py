@@ -26,6 +26,7 @@ from supervised.foundations.relu import (
     sparsity,
     supervised_loss,
 )
+from supervised.schedules import to_zero
 
 DATASETS = ("mnist", "digits")
 
@@ -90,7 +91,7 @@ def arm(
         train.batch,
         options.batch_size,
         seed=run.seed,
-        schedule=lambda step: 1 - step / steps,
+        schedule=to_zero(steps),
     )
 
     def evaluate() -> dict[str, float]:

@@ -20,6 +20,7 @@ from runkit.papers.run import PaperRun
 from supervised.augment import elastic_deformation
 from supervised.data import Dataset, load
 from supervised.fit import Batch, Fit
+from supervised.schedules import to_zero
 from supervised.vision.membranes import mean_iou, pixel_error, rand_error, warping_error
 from supervised.vision.separation import class_weights, number_cells, weight_map
 from supervised.vision.unet import UNet, UNetConfig, mirror, segment, weighted_cross_entropy
@@ -79,7 +80,7 @@ def run(run: PaperRun, options: Options) -> dict[str, float | str | list[float]]
         (train.inputs, train.targets, weights),
         options.batch_size,
         run.seed,
-        schedule=lambda step: 1 - step / options.steps,
+        schedule=to_zero(options.steps),
         transform=tiles(config, options, turns=run.dataset == "isbi2012"),
     )
     few = test.take(slice(0, 100))
