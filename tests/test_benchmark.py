@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks import LONG, lines, no_process_is_left, start, wait_for, write_suite  # noqa: F401
 from command import ROOT
 from lifecycle import descendants, wait_until_ended
+
+from runkit.benchmark import launch
+from runkit.benchmark.suite import load_suite
 
 pytestmark = pytest.mark.lifecycle
 CELLS = [("a2c-CartPole-v1-400-defaults", arm) for arm in ("firsthand", "stable_baselines3")]
@@ -123,6 +127,23 @@ def test_a_resumed_cell_goes_on_and_does_not_begin_anew(tmp_path: Path) -> None:
 def log_of(folder: Path) -> str:
     file = folder / "log.txt"
     return file.read_text() if file.exists() else ""
+
+
+def test_only_what_was_begun_with_the_same_settings_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a cell would be recorded with settings that it was not trained with."""
+    monkeypatch.setattr(launch, "WORKER", Path(os.devnull))  # a process that does nothing
+    cell = load_suite(str(write_suite(tmp_path))).cells()[0]
+    request = launch.Request.of(cell, tmp_path)
+    left = Path(request.folder) / "run/checkpoint"
+    launch.Worker(request).outcome()
+    left.mkdir(parents=True)
+    launch.Worker(request).outcome()
+    assert left.exists()
+    config = request.hyperparameters | {"gamma": 0.5}
+    launch.Worker(replace(request, hyperparameters=config)).outcome()
+    assert not left.exists()
 
 
 def test_what_fails_is_shown_and_the_rest_is_done(tmp_path: Path) -> None:

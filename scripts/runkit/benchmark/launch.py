@@ -12,6 +12,7 @@ from typing import Any
 from runkit import PYTHONPATH
 from runkit.benchmark.records import settings
 from runkit.benchmark.suite import Cell
+from runkit.rundir import write_text
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -45,7 +46,12 @@ class Worker:
 
     def __init__(self, request: Request) -> None:
         self.folder = Path(request.folder)
+        text = json.dumps(asdict(request))
+        begun = self.folder / "request.json"
+        if not (begun.is_file() and begun.read_text() == text):
+            clear(request)  # what lies there was begun with other settings
         self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(begun, text)
         self.log = self.folder / "log.txt"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -59,7 +65,7 @@ class Worker:
         assert self.process.stdin is not None
         self.stdin = self.process.stdin
         try:
-            self.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+            self.stdin.write(text.encode() + b"\n")
             self.stdin.flush()
         except BrokenPipeError:  # it died at once; its log says why
             pass
