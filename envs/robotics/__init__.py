@@ -1,0 +1,1 @@
+"""Robots on a table: one scene description, two physics engines, tasks made from both."""
