@@ -100,7 +100,7 @@ def _robot_parameters(scene: Scene) -> list[Parameter]:
     for joint, gain in zip(robot.joints, robot.gains, strict=True):
         path = f"joint.{joint}"
         found += [
-            Parameter(f"{path}.gain", "number", gain, 0.0, 1e5, "N m/rad, N/m"),
+            Parameter(f"{path}.gain", "number", gain, 0.0, 1e3, "1/s"),
             Parameter(f"{path}.damping", "number", 1.0, 0.0, 1e3, "N m s/rad, N s/m"),
             Parameter(f"{path}.armature", "number", 0.1, 0.0, 10.0, "kg m²"),
             Parameter(f"{path}.friction", "number", 0.0, 0.0, 50.0, "N m, N"),

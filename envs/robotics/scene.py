@@ -80,8 +80,8 @@ class Body:
     """A rigid body. Without mass it stays where it is put.
 
     solid: whether others touch it; a ghost (a marked goal) is only seen.
-    friction: Coulomb coefficient; two touching bodies share the geometric mean of theirs, so that
-        a body's own value says what it does against a partner of 1.
+    friction: Coulomb coefficient; between two bodies the product of theirs counts. The robot's is
+        1 until it is changed.
     hidden: out of sight (and of touch) until shown.
     """
 
@@ -102,7 +102,9 @@ class RobotModel:
 
     joints: driven joints, base to tip, fingers last.
     home: their positions at reset.
-    gains, forces: of each joint's position drive (N m / rad or N / m) and its limit (N m or N).
+    gains: how fast each joint's drive closes an error (1/s): it wants the velocity gain x error.
+    dampings: how hard it pulls towards that velocity (N m s/rad or N s/m), and
+    forces: at most (N m or N).
     tool_link, tool_point: the link that carries the tool, and the point of it that is steered.
     fingers: those of ``joints`` that open and close.
     """
@@ -112,6 +114,7 @@ class RobotModel:
     joints: tuple[str, ...]
     home: tuple[float, ...]
     gains: tuple[float, ...]
+    dampings: tuple[float, ...]
     forces: tuple[float, ...]
     tool_link: str
     tool_point: Vector
