@@ -91,6 +91,6 @@ def _photo(name: str, size: int) -> np.ndarray:
     import skimage.data  # only here: few scenes show one
 
     grey = getattr(skimage.data, name)()
-    mix: np.ndarray = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA) / 1.0
-    mix = (mix - mix.min()) / np.ptp(mix)
+    brightness = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA).astype(float)
+    mix: np.ndarray = (brightness - brightness.min()) / np.ptp(brightness)
     return mix
