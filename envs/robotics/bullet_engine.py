@@ -1,8 +1,7 @@
 """The scene in PyBullet: its DIRECT client and its software renderer, nothing to install."""
 
-import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -22,7 +21,10 @@ with quiet():  # it prints when it was built
 # Where hidden bodies wait, asleep: behind every camera's far plane.
 AWAY = (0.0, 0.0, -1000.0)
 TOUCH = 5e-4  # m; what lies on something hovers or sinks by less
-NOWHERE = -1
+# Collision group and mask: what stands still needs no contact with its like.
+MOVING, STATIC = (1, 3), (2, 1)
+AWAKE = (pybullet.ACTIVATION_STATE_WAKE_UP, pybullet.ACTIVATION_STATE_DISABLE_SLEEPING)
+ASLEEP = (pybullet.ACTIVATION_STATE_SLEEP,)
 
 UNSUPPORTED = {
     "light.[1-9]*": "PyBullet's software renderer has one light, light.0",
@@ -59,19 +61,18 @@ class _Body:
     hidden: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class _State:
-    """A saved state; the client's part is freed with the last reference to this."""
+    """bodies: position, quaternion, linear and angular velocity of each body's frame in the client.
 
-    number: int
+    joints, rates: of all movable joints; targets: of the driven ones.
+    """
+
+    bodies: tuple[tuple[tuple[float, ...], ...], ...]
+    hidden: tuple[bool, ...]
+    joints: tuple[float, ...]
+    rates: tuple[float, ...]
     targets: np.ndarray
-    hidden: tuple[str, ...]
-    owner: "weakref.ref[BulletEngine]" = field(repr=False)
-
-    def __del__(self) -> None:
-        engine = self.owner()
-        if engine is not None and engine.client is not None:
-            pybullet.removeState(self.number, engine.client)
 
 
 class BulletEngine:
@@ -90,8 +91,8 @@ class BulletEngine:
         self._values = {path: parameter.nominal for path, parameter in self._parameters.items()}
         self._bodies: dict[str, _Body] = {}
         self._stale = True  # contacts are older than the last change
-        self._colours: dict[str, Texture] = {}
-        self._skies: dict[Any, np.ndarray] = {}
+        self._placed = False  # bodies were put somewhere since the last step
+        self._targets = np.zeros(0)
         try:
             self._build()
         except BaseException:
@@ -113,16 +114,17 @@ class BulletEngine:
         self._robot: _Robot | None = None
         if self.scene.robot is not None:
             self._robot = _Robot(self.scene.robot, self.client)
+            self._targets = np.array(self.scene.robot.home)
         self._numbers = np.zeros(2 + len(self._bodies), dtype=np.int32)  # by client's id; -1 last
         for known in self._bodies.values():
             self._numbers[known.uid] = known.number
         if self._robot is not None:
             self._numbers[self._robot.uid] = -1
         self._apply(self._values)
-        for body in self.scene.bodies:
-            if body.hidden:
-                self.hide(body.name)
-        self._targets = np.zeros(0)
+        for known in self._bodies.values():
+            self._show(known, True)
+            if known.spec.hidden:
+                self.hide(known.spec.name)
         if self._robot is not None:
             self.set_joints(np.array(self._robot.model.home))
         self._start = self.state()
@@ -132,7 +134,7 @@ class BulletEngine:
         solid = solids.solid(shape)
         moments, axes = solid.principal()
         known = _Body(
-            NOWHERE,
+            -1,
             number,
             body,
             solid.centre,
@@ -141,15 +143,11 @@ class BulletEngine:
             solid.middle,
             solid.half,
         )
-        turned = _inverse(known.axes)
-        offset = {"collisionFramePosition": [0, 0, 0]}
-        kwargs = self._collision(shape)
-        collision = (
-            pybullet.createCollisionShape(**kwargs, physicsClientId=self.client)
-            if body.solid
-            else -1
-        )
-        del offset, turned
+        collision = -1
+        if body.solid:
+            collision = pybullet.createCollisionShape(
+                **self._collision(shape), physicsClientId=self.client
+            )
         visual = pybullet.createVisualShape(
             **self._visual(shape), rgbaColor=[1, 1, 1, 1], physicsClientId=self.client
         )
@@ -220,6 +218,8 @@ class BulletEngine:
         self.restore(self._start)
 
     def step(self, substeps: int) -> None:
+        if self._placed:  # see restore
+            self.state()
         client, step = self.client, pybullet.stepSimulation
         for _ in range(substeps):
             step(client)
@@ -242,20 +242,20 @@ class BulletEngine:
     def place(self, body: str, position: np.ndarray, quaternion: np.ndarray) -> None:
         known = self._bodies[body]
         if known.hidden:
-            self._show(known)
+            self._show(known, True)
         self._move(known, np.asarray(position, float), np.asarray(quaternion, float))
 
     def hide(self, body: str) -> None:
         known = self._bodies[body]
         if known.hidden:
             return
-        known.hidden = True
+        self._show(known, False)
         self._move(known, np.array(AWAY), np.array([0.0, 0.0, 0.0, 1.0]))
-        self._collide(known)
 
-    def _show(self, known: _Body) -> None:
-        known.hidden = False
+    def _show(self, known: _Body, shown: bool) -> None:
+        known.hidden = not shown
         self._collide(known)
+        self._rouse(known)
 
     def _move(self, known: _Body, position: np.ndarray, turn: np.ndarray) -> None:
         centre = position + _rotate(turn, known.centre)
@@ -263,26 +263,22 @@ class BulletEngine:
             known.uid, centre.tolist(), _times(turn, known.axes).tolist(), self.client
         )
         pybullet.resetBaseVelocity(known.uid, [0, 0, 0], [0, 0, 0], self.client)
-        self._stale = True
+        self._stale = self._placed = True
 
     def _collide(self, known: _Body) -> None:
-        """Whether it touches others, and whether it moves: not while it is hidden."""
-        free = int(not known.hidden)
+        """Whether others can touch it: not while it is hidden."""
         if known.spec.solid:
-            pybullet.setCollisionFilterGroupMask(known.uid, -1, free, 0xFF * free, self.client)
-        if known.spec.mass:
-            # Awake for good, or asleep: else a hidden body would fall for ever.
-            states = [pybullet.ACTIVATION_STATE_SLEEP]
-            if free:
-                states = [
-                    pybullet.ACTIVATION_STATE_WAKE_UP,
-                    pybullet.ACTIVATION_STATE_DISABLE_SLEEPING,
-                ]
-            for state in states:
-                pybullet.changeDynamics(
-                    known.uid, -1, activationState=state, physicsClientId=self.client
-                )
-        self._stale = True
+            kind = (0, 0) if known.hidden else MOVING if known.spec.mass else STATIC
+            pybullet.setCollisionFilterGroupMask(known.uid, -1, *kind, self.client)
+
+    def _rouse(self, known: _Body) -> None:
+        """Whether it moves: not while it is hidden, or it would fall for ever."""
+        if not known.spec.mass:
+            return
+        for state in ASLEEP if known.hidden else AWAKE:
+            pybullet.changeDynamics(
+                known.uid, -1, activationState=state, physicsClientId=self.client
+            )
 
     # The robot
 
@@ -318,20 +314,26 @@ class BulletEngine:
 
     def tool(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         arm = self._arm
-        centre, _, _, _, frame, turn, linear, angular = pybullet.getLinkState(
+        # The link's own frame, further back in the reply, has single precision only.
+        centre, axes, _, _, _, _, linear, angular = pybullet.getLinkState(
             arm.uid, arm.tool, 1, 1, self.client
         )
-        orientation = np.array(turn)
-        position = np.array(frame) + _rotate(orientation, arm.point)
-        velocity = np.array(linear) + np.cross(angular, position - centre)
-        return position, orientation, velocity
+        lever = _rotate(np.array(axes), arm.lever)
+        turn = _times(np.array(axes), arm.tool_axes)
+        return np.array(centre) + lever, turn, np.array(linear) + np.cross(angular, lever)
 
     def jacobian(self) -> np.ndarray:
         arm = self._arm
         states = pybullet.getJointStates(arm.uid, arm.movable, self.client)
         still = [0.0] * len(states)
         linear, angular = pybullet.calculateJacobian(
-            arm.uid, arm.tool, arm.lever, [s[0] for s in states], still, still, self.client
+            arm.uid,
+            arm.tool,
+            arm.model.tool_point,
+            [s[0] for s in states],
+            still,
+            still,
+            self.client,
         )
         whole = np.concatenate([linear, angular])
         return whole[:, arm.columns]
@@ -439,12 +441,12 @@ class BulletEngine:
                 flat[number] = (255 * np.array(texture.first)).round()
             else:
                 patterned.append((number, path, texture))
-        albedo = flat[numbers]
+        albedo: np.ndarray = flat[numbers]
         for number, path, texture in patterned:
             rows, columns = np.nonzero(numbers == number)
             if len(rows) == 0:
                 continue
-            rays = view.rays(rows, columns, numbers.shape)  # type: ignore[arg-type]
+            rays = view.rays(rows, columns, numbers.shape)
             if number == 0:
                 places = rays
             else:
@@ -467,11 +469,12 @@ class BulletEngine:
     def _places(self, path: str, points: np.ndarray) -> np.ndarray:
         """Points of the world as directions from a body's middle, its box made a cube."""
         if path == "robot.texture":
-            return points - np.array(self._arm.model.position)
+            places: np.ndarray = points - np.array(self._arm.model.position)
+            return places
         known = self._bodies[path.split(".")[1]]
         position, turn = self.pose(known.spec.name)
         local = (points - position) @ solids.rotation(turn)
-        places: np.ndarray = (local - known.middle) / known.half
+        places = (local - known.middle) / known.half
         return places
 
     # Parameters
@@ -516,11 +519,7 @@ class BulletEngine:
                 [self._number(f"joint.{joint}.gain") * self.scene.timestep for joint in joints],
                 [self._number(f"joint.{joint}.damping") for joint in joints],
             )
-            if len(self._targets_or_none()):
-                self.drive(self._targets)
-
-    def _targets_or_none(self) -> np.ndarray:
-        return getattr(self, "_targets", np.zeros(0))
+            self.drive(self._targets)
 
     def _number(self, path: str) -> float:
         value = self._values[path]
@@ -547,26 +546,51 @@ class BulletEngine:
     # States
 
     def state(self) -> Any:
-        state = _State(
-            pybullet.saveState(self.client),
-            self._targets.copy(),
-            tuple(name for name, known in self._bodies.items() if known.hidden),
-            weakref.ref(self),
+        bodies = tuple(
+            (
+                *pybullet.getBasePositionAndOrientation(known.uid, self.client),
+                *pybullet.getBaseVelocity(known.uid, self.client),
+            )
+            for known in self._bodies.values()
         )
-        # What goes on from here must do so exactly as after a later restore, which loses a
-        # little: so lose it now.
+        joints: tuple[float, ...] = ()
+        rates: tuple[float, ...] = ()
+        if self._robot is not None:
+            states = pybullet.getJointStates(self._robot.uid, self._robot.movable, self.client)
+            joints, rates = zip(*((state[0], state[1]) for state in states), strict=True)
+        hidden = tuple(known.hidden for known in self._bodies.values())
+        state = _State(bodies, hidden, joints, rates, self._targets.copy())
+        # What goes on from here must do so exactly as it will after a later restore.
         self.restore(state)
         return state
 
     def restore(self, state: Any) -> None:
-        for name, known in self._bodies.items():
-            if known.hidden != (name in state.hidden):
-                known.hidden = not known.hidden
-                self._collide(known)
-        pybullet.restoreState(stateId=state.number, physicsClientId=self.client)
-        if len(state.targets):
+        """Not by the client's own saved states, which are not exact.
+
+        Its contact solver remembers former contacts, which go when a body leaves the world of
+        contacts; and a body that was put somewhere keeps the inertia tensor of how it lay before
+        until it is stepped once. So all are stepped once, without gravity, contact or velocity.
+        """
+        client = self.client
+        bodies = list(zip(self._bodies.values(), state.hidden, state.bodies, strict=True))
+        for known, hidden, (position, turn, _, _) in bodies:
+            known.hidden = True
+            self._collide(known)
+            known.hidden = hidden
+            self._rouse(known)
+            pybullet.resetBasePositionAndOrientation(known.uid, position, turn, client)
+            pybullet.resetBaseVelocity(known.uid, [0, 0, 0], [0, 0, 0], client)
+        pybullet.setGravity(0, 0, 0, client)
+        pybullet.stepSimulation(client)
+        pybullet.setGravity(*self._values["world.gravity"], client)  # type: ignore[misc]
+        for known, _, (position, turn, linear, angular) in bodies:
+            pybullet.resetBasePositionAndOrientation(known.uid, position, turn, client)
+            pybullet.resetBaseVelocity(known.uid, linear, angular, client)
+            self._collide(known)
+        if self._robot is not None:
+            self._robot.put(state.joints, state.rates)
             self.drive(state.targets)
-        self._stale = True
+        self._stale, self._placed = True, False
 
     def close(self) -> None:
         if self.client is not None:
@@ -598,7 +622,6 @@ class _Robot:
         self.columns = [self.movable.index(index) for index in self.indices]
         self.fingers = frozenset(joints[name] for name in model.fingers)
         self.tool = links[model.tool_link]
-        self.point = np.array(model.tool_point)
         self.gains: list[float] = []
         idle = [index for index in self.movable if index not in self.indices]
         if idle:  # they come with a brake
@@ -617,9 +640,15 @@ class _Robot:
             pybullet.changeDynamics(
                 self.uid, link, linearDamping=0, angularDamping=0, physicsClientId=client
             )
-        # The tool's point as seen from its link's centre of mass, as the Jacobian wants it.
-        info = self.dynamics[self.tool]
-        self.lever = _rotate(_inverse(np.array(info[4])), self.point - np.array(info[3])).tolist()
+        # The tool's frame and point as seen from the link's frame in the client.
+        centre, axes = map(np.array, self.dynamics[self.tool][3:5])
+        self.tool_axes = _inverse(axes)
+        self.lever = _rotate(self.tool_axes, np.array(model.tool_point) - centre)
+
+    def put(self, joints: Sequence[float], rates: Sequence[float]) -> None:
+        """All movable joints there, with these velocities."""
+        for index, position, rate in zip(self.movable, joints, rates, strict=True):
+            pybullet.resetJointState(self.uid, index, position, rate, self.client)
 
     def apply(self, mass: float, inertia: float, friction: float) -> None:
         """Factors on what the URDF says, and the friction of all links."""

@@ -35,7 +35,7 @@ class View:
         fov: float,
         aspect: float,
     ) -> "View":
-        """Looking at ``target``; ``roll`` turns the camera anticlockwise about its line of sight."""
+        """Looking at ``target``; ``roll`` turns the camera anticlockwise, seen from behind it."""
         back = _unit(position - target)
         right = np.cross(up, back)
         if np.linalg.norm(right) < 1e-9:  # straight up or down: any direction will do

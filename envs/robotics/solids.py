@@ -74,7 +74,8 @@ def corners(shape: Shape) -> np.ndarray:
     if shape.kind == "hull":
         return np.array(shape.vertices, dtype=np.float64)
     assert shape.file is not None
-    return shape.scale * mesh_vertices(shape.file) @ rotation(np.array(shape.turn)).T
+    found: np.ndarray = shape.scale * mesh_vertices(shape.file) @ rotation(np.array(shape.turn)).T
+    return found
 
 
 def rotation(quaternion: np.ndarray) -> np.ndarray:
