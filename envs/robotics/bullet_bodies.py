@@ -21,7 +21,7 @@ class Placed:
     """A body in the client, whose frame there lies in the centre of mass, along its axes.
 
     number: as ``Frame.segmentation`` has it.
-    centre, axes: that frame in the body's own, [3] and a quaternion.
+    centre, axes: that frame in the body's own, [3] and a quaternion; origin, back: the other way.
     moments: about those axes for 1 kg.
     """
 
@@ -32,6 +32,11 @@ class Placed:
     axes: np.ndarray
     moments: np.ndarray
     hidden: bool = False
+
+    def __post_init__(self) -> None:
+        # As floats: for what is asked in every step NumPy would be slow.
+        self.back = tuple(rotations.inverse(self.axes).tolist())
+        self.origin = tuple(rotations.rotate(self.back, -self.centre).tolist())
 
 
 def add(client: int, number: int, body: Body) -> Placed:
@@ -146,9 +151,9 @@ class Arm:
         point = (frame @ [*model.tool_point, 1.0])[:3]
         centre, axes = map(np.array, self._dynamics[self.tool][3:5])
         back = rotations.inverse(axes)
-        self.lever = rotations.rotate(back, point - centre)
+        self.lever = rotations.rotate(back, point - centre).tolist()
         self.from_joint = rotations.rotate(back, point).tolist()
-        self.tool_axes = rotations.times(back, rotations.quaternion(frame[:3, :3]))
+        self.tool_axes = rotations.times(back, rotations.quaternion(frame[:3, :3])).tolist()
         self.base_axes = rotations.matrix(np.array(model.quaternion))
 
     def put(self, joints: Sequence[float], rates: Sequence[float]) -> None:

@@ -132,14 +132,15 @@ class BulletEngine:
     def pose(self, body: str) -> tuple[np.ndarray, np.ndarray]:
         known = self._bodies[body]
         position, axes = pybullet.getBasePositionAndOrientation(known.uid, self.client)
-        turn = rotations.times(np.array(axes), rotations.inverse(known.axes))
-        return np.array(position) - rotations.rotate(turn, known.centre), turn
+        origin = np.array(position) + rotations.rotate(axes, known.origin)
+        return origin, rotations.times(axes, known.back)
 
     def velocity(self, body: str) -> tuple[np.ndarray, np.ndarray]:
         known = self._bodies[body]
-        linear, angular = map(np.array, pybullet.getBaseVelocity(known.uid, self.client))
-        _, turn = self.pose(body)
-        return linear - np.cross(angular, rotations.rotate(turn, known.centre)), angular
+        linear, angular = pybullet.getBaseVelocity(known.uid, self.client)
+        _, axes = pybullet.getBasePositionAndOrientation(known.uid, self.client)
+        lever = rotations.rotate(axes, known.origin)
+        return np.array(linear) + rotations.cross(angular, lever), np.array(angular)
 
     def place(self, body: str, position: np.ndarray, quaternion: np.ndarray) -> None:
         known = self._bodies[body]
@@ -221,9 +222,9 @@ class BulletEngine:
         centre, axes, _, _, _, _, linear, angular = pybullet.getLinkState(
             arm.uid, arm.tool, 1, 1, self.client
         )
-        lever = rotations.rotate(np.array(axes), arm.lever)
-        turn = rotations.times(np.array(axes), arm.tool_axes)
-        return np.array(centre) + lever, turn, np.array(linear) + np.cross(angular, lever)
+        lever = rotations.rotate(axes, arm.lever)
+        turn = rotations.times(axes, arm.tool_axes)
+        return np.array(centre) + lever, turn, np.array(linear) + rotations.cross(angular, lever)
 
     def jacobian(self) -> np.ndarray:
         arm = self._arm

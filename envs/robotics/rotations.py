@@ -1,11 +1,13 @@
 """Quaternions, always (x, y, z, w) of length 1, float64 [4]."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 
-def matrix(quaternion: np.ndarray) -> np.ndarray:
+def matrix(quaternion: Iterable[float]) -> np.ndarray:
     """The rotation's matrix, [3, 3]."""
-    x, y, z, w = (float(part) for part in quaternion)
+    x, y, z, w = quaternion
     return np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -32,21 +34,34 @@ def quaternion(matrix: np.ndarray) -> np.ndarray:
     return found if found[3] >= 0 else -found
 
 
-def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
+def rotate(quaternion: Iterable[float], vector: Iterable[float]) -> np.ndarray:
     """The vector, turned."""
-    turned: np.ndarray = matrix(quaternion) @ vector
-    return turned
-
-
-def inverse(quaternion: np.ndarray) -> np.ndarray:
     x, y, z, w = quaternion
-    return np.array([-x, -y, -z, w])
+    a, b, c = vector
+    # v + 2 u × (u × v + w v), by hand: NumPy takes ten times as long for so few numbers.
+    p, q, r = y * c - z * b + w * a, z * a - x * c + w * b, x * b - y * a + w * c
+    return np.array(
+        [a + 2 * (y * r - z * q), b + 2 * (z * p - x * r), c + 2 * (x * q - y * p)],
+        dtype=np.float64,
+    )
 
 
-def times(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def cross(first: Iterable[float], second: Iterable[float]) -> np.ndarray:
+    """Their product, [3]."""
+    a, b, c = first
+    x, y, z = second
+    return np.array([b * z - c * y, c * x - a * z, a * y - b * x], dtype=np.float64)
+
+
+def inverse(quaternion: Iterable[float]) -> np.ndarray:
+    x, y, z, w = quaternion
+    return np.array([-x, -y, -z, w], dtype=np.float64)
+
+
+def times(first: Iterable[float], second: Iterable[float]) -> np.ndarray:
     """The rotation ``second``, then ``first``."""
-    x, y, z, w = (float(part) for part in first)
-    p, q, r, s = (float(part) for part in second)
+    x, y, z, w = first
+    p, q, r, s = second
     return np.array(
         [
             w * p + x * s + y * r - z * q,
