@@ -49,11 +49,12 @@ class Bound:
 
     def _operated(self, drawn: np.ndarray) -> np.ndarray:
         nominal = np.array(self.parameter.nominal)
+        result: np.ndarray = drawn
         if self.entry.operation == "scale":
-            return np.multiply(nominal, drawn)
-        if self.entry.operation == "add":
-            return np.add(nominal, drawn)
-        return drawn
+            result = nominal * drawn
+        elif self.entry.operation == "add":
+            result = nominal + drawn
+        return result
 
     def _clipped(self, value: np.ndarray) -> np.ndarray:
         clip = self.entry.clip
