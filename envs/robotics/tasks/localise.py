@@ -11,13 +11,15 @@ from envs.robotics.assets import table
 from envs.robotics.parameters import Parameter, Value, check, scene_parameters
 from envs.robotics.robot_env import EngineName, make_engine
 from envs.robotics.robots import PANDA
-from envs.robotics.scene import Body, Camera, Scene
+from envs.robotics.scene import Body, Camera, Light, Scene
 from envs.robotics.tasks.push import turned
 from envs.robotics.textures import Texture
 
 POOL = 20  # distractors there are, of which up to 10 are shown
 GAP = 0.01  # m between two objects seen from above, at least
 CAMERA = Camera("main", position=(0.85, 0.0, 0.75), target=(0.0, 0.0, 0.0), fov=40.0)
+# Two more wait to be switched on, where the engine has several.
+LIGHTS = (Light(), Light((-0.6, -0.8, 2.0), on=False), Light((0.2, 1.0, 2.0), on=False))
 # The arm's joints are drawn back, so that it stands behind the table's middle and not over it.
 AWAY = (0.0, -0.9, 0.0, -2.6, 0.0, 2.2, 0.785, 0.0, 0.0)
 OCCLUDED = (0.3, 0.8)  # share of the object that is still seen
@@ -71,7 +73,8 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
             for i, other in enumerate(objects.pool(distractors, POOL))
         ]
         self._target = Body("object", shape, mass=0.1, texture=red)
-        self.scene = Scene((*table(), self._target, *self._others), PANDA, (CAMERA,))
+        bodies = (*table(), self._target, *self._others)
+        self.scene = Scene(bodies, PANDA, (CAMERA,), LIGHTS)
         self.engine = make_engine(engine, self.scene)
         self._own = {
             "task.distractors": Parameter("task.distractors", "integer", 0, 0, 10, live=False),
