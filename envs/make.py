@@ -1,16 +1,13 @@
 """One environment by id, with what its family needs: plug-ins, and the papers' wrappers."""
 
 import importlib
-import os
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
 
 from envs.atari import atari, is_atari
+from envs.quiet import quiet
 from envs.wrappers import SettledReset
 
 
@@ -22,7 +19,7 @@ def register_plugins(env_id: str) -> None:
     if env_id in gym.registry:
         return
     if "BulletEnv" in env_id:
-        with _quiet():
+        with quiet():
             importlib.import_module("pybullet_envs_gymnasium")
     elif env_id.startswith("ALE/") or re.fullmatch(r"\w+-v[04]", env_id):
         ale_py = importlib.import_module("ale_py")
@@ -46,25 +43,8 @@ def make_env(env_id: str, training: bool = False, **kwargs: Any) -> gym.Env[Any,
     if is_atari(env_id):
         return atari(env_id, training, **kwargs)
     if "BulletEnv" in env_id:
-        with _quiet():
+        with quiet():
             env = SettledReset(gym.make(env_id, disable_env_checker=True, **kwargs))
             env.reset()  # connects to the engine, which prints
         return env
     return gym.make(env_id, disable_env_checker=True, **kwargs)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drops what C code prints meanwhile; exceptions are not printed here, but raised."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    copies = [(number, os.dup(number)) for number in (1, 2)]
-    with open(os.devnull, "wb") as nothing:
-        for number, _ in copies:
-            os.dup2(nothing.fileno(), number)
-    try:
-        yield
-    finally:
-        for number, copy in copies:
-            os.dup2(copy, number)
-            os.close(copy)
