@@ -30,6 +30,7 @@ Deviations and additions:
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,7 @@ from torch.nn import functional as F
 
 from agents.config import from_json
 from agents.state import StateError, check_like, load_state, save_state
+from sim2real.jitter import jitter
 from supervised.backbones import Backbone, create_backbone, norm_layer, start_for_relu
 from supervised.fit import Batch, Fit, predict
 from supervised.schedules import to_zero
@@ -222,6 +224,8 @@ class FitConfig:
     learning_rate: float = 1e-3  # of Adam at the start (section III-B: 1e-4, 2e-4, without norms)
     decay: bool = True  # the rate falls in a straight line to zero (the paper's stays)
     guide: float = 0.3  # weight of the map's cross-entropy
+    shift: int = 6  # pixels that pictures are jittered by (see ``jitter``; the paper: 0)
+    colour: float = 0.3  # share that colours are jittered by (the paper: 0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the convolutions
 
     def __post_init__(self) -> None:
@@ -229,8 +233,11 @@ class FitConfig:
             raise ValueError(f"no steps or pictures: {self.steps}, {self.batch_size}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate must lie in (0, 1), not {self.learning_rate}")
-        if not self.guide >= 0:
-            raise ValueError(f"guide must not be negative: {self.guide}")
+        if not min(self.guide, self.shift) >= 0 or not 0 <= self.colour <= 1:
+            raise ValueError(
+                "guide and shift must not be negative, colour must lie in [0, 1], not "
+                f"{self.guide}, {self.shift}, {self.colour}"
+            )
 
 
 def new_fit(
@@ -261,6 +268,7 @@ def new_fit(
         seed,
         schedule=to_zero(config.steps) if config.decay else None,
         precision=config.precision,
+        transform=partial(jitter, shift=config.shift, colour=config.colour),
     )
 
 

@@ -5,10 +5,14 @@ An arm's key is its name on the command line:
     full              everything random
     none              nothing random but where things lie
     no_noise, no_camera, no_distractors, no_textures, no_lights    everything but that
+    no_jitter         as full, but pictures are learned from as they were drawn
+    no_recolouring    the same of their colours only: what textures-N has to be compared with
     textures-N        only N textures in all
     images-N          only N pictures, looked at as often in all
     paper_head        as full, with the paper's head instead of the map
     ceiling_dev, ceiling_near, ceiling_far    the target itself
+
+Where camera or textures are not to be random, jitter does not make them so.
 """
 
 from collections.abc import Callable
@@ -29,6 +33,8 @@ FIXED = (
     "no_distractors",
     "no_textures",
     "no_lights",
+    "no_jitter",
+    "no_recolouring",
     "paper_head",
     "ceiling_dev",
     "ceiling_near",
@@ -50,7 +56,9 @@ class Arm:
     key: str
     domain: Domain
     images: int | None = None  # fewer than the study's
-    head: str | None = None  # another than the study's
+    paper_head: bool = False  # instead of the study's
+    shift: bool = True  # whether pictures are jittered so
+    colour: bool = True
 
     @property
     def ceiling(self) -> bool:
@@ -70,9 +78,13 @@ def read(key: str, ledger: Path, by: str) -> Arm:
     source = domains.read("source_dr")
     made: dict[str, Callable[[], Arm]] = {
         "full": lambda: Arm(key, source),
-        "none": lambda: Arm(key, domains.read("source")),
+        "none": lambda: Arm(key, domains.read("source"), shift=False, colour=False),
+        "no_camera": lambda: Arm(key, source.without("camera"), shift=False),
+        "no_textures": lambda: Arm(key, source.without("textures"), colour=False),
+        "no_jitter": lambda: Arm(key, source, shift=False, colour=False),
+        "no_recolouring": lambda: Arm(key, source, colour=False),
         "no_distractors": lambda: Arm(key, source.fixed("alone", {DISTRACTORS: 0})),
-        "paper_head": lambda: Arm(key, source, head="paper"),
+        "paper_head": lambda: Arm(key, source, paper_head=True),
     }
     return made.get(key, lambda: Arm(key, source.without(key.removeprefix("no_"))))()
 
@@ -81,7 +93,7 @@ def _counted(name: str, key: str, number: int) -> Arm:
     source = domains.read("source_dr")
     if name == "images":
         return Arm(key, source, images=number)
-    return Arm(key, pooled(source, number))
+    return Arm(key, pooled(source, number), colour=False)
 
 
 def pooled(domain: Domain, count: int) -> Domain:

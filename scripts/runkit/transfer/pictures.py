@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from runkit.transfer import tables
 from runkit.transfer.records import Score
 from runkit.transfer.settings import data_folder
 
@@ -66,7 +67,7 @@ def curves(scores: list[Score], kind: str, domain: str, file: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.2), dpi=120)
     points.sort(key=lambda point: point[0])
     numbers = [number for number, _ in points]
-    whole = [score for score in scores if score.arm == "full"]
+    whole = [score for score in scores if score.arm == tables.WHOLE[kind]]
     for colour, case in enumerate(CASES):
         means = [summarize(score.scores[domain][case]).mean for _, score in points]
         values = np.array([[100 * m.value, 100 * m.low, 100 * m.high] for m in means]).T
@@ -76,7 +77,7 @@ def curves(scores: list[Score], kind: str, domain: str, file: Path) -> None:
             level = 100 * score.scores[domain][case].mean()
             axes.axhline(level, color=f"C{colour}", ls=":", lw=1)
     axes.set(xscale="log", xlabel=kind, ylabel="mean error, cm", ylim=(0, None))
-    axes.set_title(f"{domain}; dotted: the full arm")
+    axes.set_title(f"{domain}; dotted: all there is")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()

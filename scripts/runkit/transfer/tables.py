@@ -27,9 +27,15 @@ WORDS = {
     "no_distractors": "no distractors",
     "no_textures": "textures fixed",
     "no_lights": "lights fixed",
+    "no_jitter": "pictures not jittered",
+    "no_recolouring": "colours not jittered",
     "paper_head": "the paper's head",
     **dict.fromkeys(CEILINGS, "trained in the target"),
 }
+
+
+# What has all there is: the arm at the end of a series.
+WHOLE = {"textures": "no_recolouring", "images": "full"}
 
 
 def main_table(scores: list[Score]) -> str:
@@ -94,7 +100,8 @@ def _closed(none: Score | None, full: Score, ceiling: Score | None, domain: str,
 
 def ablations(scores: list[Score], domain: str = "target_sealed_near") -> str:
     """One kind of randomization less, beside the paper's table II (real pictures)."""
-    arms = ["full", "no_noise", "no_camera", "no_distractors", "no_textures", "no_lights", "none"]
+    arms = ["full", "no_noise", "no_camera", "no_distractors", "no_textures", "no_lights"]
+    arms += ["no_jitter", "paper_head", "none"]
     rows = []
     for arm in arms:
         paper = " / ".join(f"{x:.1f}" for x in TOBIN[arm]) if arm in TOBIN else "-"
@@ -111,7 +118,7 @@ def counts(scores: list[Score], kind: str, domain: str = "target_sealed_near") -
         name, _, number = score.arm.partition("-")
         if name == kind:
             found.append((float(number), number, score))
-        elif score.arm == "full":
+        elif score.arm == WHOLE[kind]:
             pictures = score.record["figures"]["pictures"]
             found.append((float("inf"), "∞" if kind == "textures" else f"{pictures}", score))
     rows = [

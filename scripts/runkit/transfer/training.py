@@ -89,9 +89,16 @@ class Job:
 
 def network_of(arm: Arm, study: Study) -> LocaliserConfig:
     """The study's, or the one with the paper's head behind the last block of convolutions."""
-    if arm.head is None or arm.head == study.network.head:
-        return study.network
-    return replace(study.network, head="paper", stage=4)
+    return replace(study.network, head="paper", stage=4) if arm.paper_head else study.network
+
+
+def fit_of(arm: Arm, study: Study) -> FitConfig:
+    """The study's, without the jitter that the arm is not to have."""
+    return replace(
+        study.fit,
+        shift=study.fit.shift if arm.shift else 0,
+        colour=study.fit.colour if arm.colour else 0.0,
+    )
 
 
 def draw_pictures(
@@ -153,7 +160,7 @@ def _train(run: PaperRun, arm: Arm, job: Job, jobs: int, stop: StopRequest) -> d
     torch.manual_seed(job.seed)
     model = Localiser(network_of(arm, study), known.low, known.high).to(job.device)
     fit = localiser.new_fit(
-        model, known.pictures, known.positions, known.places, study.fit, job.seed
+        model, known.pictures, known.positions, known.places, fit_of(arm, study), job.seed
     )
 
     def evaluate() -> dict[str, float]:
