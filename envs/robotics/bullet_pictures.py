@@ -7,11 +7,23 @@ body a pixel shows, and from that its place in the texture, which is wrapped aro
 bounding box (one copy a face), as MuJoCo wraps a cube texture.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
+from envs.quiet import quiet
+from envs.robotics import rotations, solids
+from envs.robotics.engine import Frame
+from envs.robotics.scene import Scene
+from envs.robotics.textures import Texture
+
+with quiet():
+    import pybullet
+
 NEAR, FAR = 0.05, 30.0
+SKY, ROBOT = 0, -1  # in Frame.segmentation
 
 
 @dataclass(frozen=True)
@@ -25,18 +37,24 @@ class View:
     axes: np.ndarray
     slope: tuple[float, float]
 
+    PARTS: ClassVar = ("position", "target", "roll", "fov")  # of a camera's parameters
+
     @classmethod
     def of(
         cls,
-        position: np.ndarray,
-        target: np.ndarray,
+        position: Sequence[float],
+        target: Sequence[float],
         up: np.ndarray,
         roll: float,
         fov: float,
         aspect: float,
     ) -> "View":
-        """Looking at ``target``; ``roll`` turns the camera anticlockwise, seen from behind it."""
-        back = _unit(position - target)
+        """Looking at ``target``; ``roll`` turns the camera anticlockwise, seen from behind it.
+
+        fov: vertical, in degrees; aspect: width over height.
+        """
+        place = np.array(position, dtype=np.float64)
+        back = _unit(place - np.array(target))
         right = np.cross(up, back)
         if np.linalg.norm(right) < 1e-9:  # straight up or down: any direction will do
             right = np.cross([0.0, 1.0, 0.0], back)
@@ -45,7 +63,7 @@ class View:
         c, s = np.cos(roll), np.sin(roll)
         axes = np.array([c * right + s * above, c * above - s * right, back])
         height = float(np.tan(np.deg2rad(fov) / 2))
-        return cls(position, axes, (height * aspect, height))
+        return cls(place, axes, (height * aspect, height))
 
     def matrix(self) -> list[float]:
         """World to camera, as OpenGL has it, column by column."""
@@ -68,13 +86,130 @@ class View:
         whole[3, 2] = -1
         return [float(value) for value in whole.T.ravel()]
 
-    def rays(self, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    def rays(self, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Through the pixels' middles, one metre deep, in the world's axes, [N, 3]."""
         height, width = shape
         x = ((2 * columns + 1) / width - 1) * self.slope[0]
         y = (1 - (2 * rows + 1) / height) * self.slope[1]
         rays: np.ndarray = x[:, None] * self.axes[0] + y[:, None] * self.axes[1] - self.axes[2]
         return rays
+
+
+class Painter:
+    """Draws a scene.
+
+    numbers: the client's id -> the number in ``Frame.segmentation``.
+    values: the parameters, read anew for each picture.
+    pose: of a body, by name.
+    """
+
+    def __init__(
+        self,
+        client: int,
+        scene: Scene,
+        numbers: Mapping[int, int],
+        values: Mapping[str, Any],
+        pose: Callable[[str], tuple[np.ndarray, np.ndarray]],
+    ) -> None:
+        self.client, self.scene, self.values, self.pose = client, scene, values, pose
+        # What is seen, sky (-1 in the client) last.
+        self._numbers = np.full(max(numbers, default=-1) + 2, SKY, dtype=np.int32)
+        for uid, number in numbers.items():
+            self._numbers[uid] = number
+        self._surfaces = {
+            SKY: "sky.texture",
+            **{i: f"body.{body.name}.texture" for i, body in enumerate(scene.bodies, start=1)},
+        }
+        if scene.robot is not None:
+            self._surfaces[ROBOT] = "robot.texture"
+
+    def frame(self, camera: str, width: int, height: int) -> Frame:
+        view = self._view(camera, width / height)
+        light, gain = self._light()
+        _, _, pixels, buffer, ids = pybullet.getCameraImage(
+            width,
+            height,
+            view.matrix(),
+            view.projection(width, height),
+            shadow=int(self.scene.shadows),
+            renderer=pybullet.ER_TINY_RENDERER,
+            physicsClientId=self.client,
+            **light,
+        )
+        numbers = self._numbers[ids]
+        sky = ids < 0
+        depth = np.where(sky, np.inf, metres(buffer)).astype(np.float32)
+        albedo = self._albedo(view, numbers, depth)
+        lit = pixels[..., :1] * (gain * albedo)
+        rgb = np.where(sky[..., None], albedo, np.minimum(lit, 255)).astype(np.uint8)
+        return Frame(rgb, depth, numbers)
+
+    def _view(self, camera: str, aspect: float) -> View:
+        (spec,) = (spec for spec in self.scene.cameras if spec.name == camera)
+        values = {part: self.values[f"camera.{camera}.{part}"] for part in View.PARTS}
+        return View.of(up=np.array(spec.up), aspect=aspect, **values)
+
+    def _light(self) -> tuple[dict[str, Any], np.ndarray]:
+        """The renderer's arguments, all of them because it remembers; and its pixels' worth, [3].
+
+        Its pixels end at 255, full light; where the light's parts sum up to more they are scaled
+        down here, and the worth takes that back.
+        """
+        position, parts, colour = np.array([0.0, 0.0, 1.0]), np.zeros(3), np.ones(3)
+        if self.scene.lights and self.values["light.0.on"]:
+            position = np.array(self.values["light.0.position"], dtype=np.float64)
+            names = ("ambient", "diffuse", "specular")
+            parts = np.array([self.values[f"light.0.{name}"] for name in names], dtype=np.float64)
+            colour = np.array(self.values["light.0.colour"], dtype=np.float64)
+        scale = max(1.0, parts.sum())
+        distance = float(np.linalg.norm(position))
+        ambient, diffuse, specular = (parts / scale).tolist()
+        arguments = {
+            "lightDirection": (position / distance).tolist(),
+            "lightDistance": distance,
+            "lightColor": [1, 1, 1],
+            "lightAmbientCoeff": ambient,
+            "lightDiffuseCoeff": diffuse,
+            "lightSpecularCoeff": specular,
+        }
+        return arguments, (scale * colour / 255).astype(np.float32)
+
+    def _albedo(self, view: View, numbers: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Each pixel's surface's colour, 0 to 255, float32 [H, W, 3]."""
+        flat = np.zeros((len(self.scene.bodies) + 2, 3), dtype=np.float32)
+        textures = {
+            number: Texture.from_dict(self.values[path]) for number, path in self._surfaces.items()
+        }
+        for number, texture in textures.items():
+            flat[number] = (255 * np.array(texture.first)).round()
+        albedo: np.ndarray = flat[numbers]
+        for number, texture in textures.items():
+            if texture.kind == "flat":
+                continue
+            rows, columns = np.nonzero(numbers == number)
+            if len(rows) == 0:
+                continue
+            places = view.rays(rows, columns, numbers.shape)
+            if number != SKY:
+                points = view.position + places * depth[rows, columns, None]
+                places = self._places(number, points)
+            albedo[rows, columns] = wrapped(places, texture.pixels())
+        return albedo
+
+    def _places(self, number: int, points: np.ndarray) -> np.ndarray:
+        """Points of the world as directions from a body's middle, its box made a cube."""
+        offsets: np.ndarray
+        if number == ROBOT:
+            assert self.scene.robot is not None
+            # Around the robot's foot; its links are no boxes.
+            offsets = points - np.array(self.scene.robot.position)
+            return offsets
+        body = self.scene.bodies[number - 1]
+        solid = solids.solid(body.shape)
+        position, turn = self.pose(body.name)
+        local = (points - position) @ rotations.matrix(turn)
+        offsets = (local - solid.middle) / solid.half
+        return offsets
 
 
 def metres(buffer: np.ndarray) -> np.ndarray:

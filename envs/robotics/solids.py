@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, HalfspaceIntersection
 
+from envs.robotics import rotations
 from envs.robotics.assets import mesh_vertices
 from envs.robotics.scene import Shape
 
@@ -69,41 +70,30 @@ def hull(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     return vertices, faces
 
 
+def inset(shape: Shape, margin: float) -> np.ndarray:
+    """The corners of a hull or a mesh whose faces all lie ``margin`` further in, [V, 3].
+
+    What is too thin for that stays as it is.
+    """
+    vertices, _ = hull(shape)
+    planes = ConvexHull(vertices).equations
+    planes[:, 3] += margin
+    inside = solid(shape).centre
+    if (planes[:, :3] @ inside + planes[:, 3]).max() > -margin:
+        return vertices
+    found: np.ndarray = np.unique(HalfspaceIntersection(planes, inside).intersections, axis=0)
+    return found
+
+
 def corners(shape: Shape) -> np.ndarray:
     """The vertices of a hull or a mesh as it stands in its body, [V, 3]."""
     if shape.kind == "hull":
         return np.array(shape.vertices, dtype=np.float64)
     assert shape.file is not None
-    found: np.ndarray = shape.scale * mesh_vertices(shape.file) @ rotation(np.array(shape.turn)).T
+    found: np.ndarray = (
+        shape.scale * mesh_vertices(shape.file) @ rotations.matrix(np.array(shape.turn)).T
+    )
     return found
-
-
-def rotation(quaternion: np.ndarray) -> np.ndarray:
-    """The matrix of a quaternion (x, y, z, w), [3, 3]."""
-    x, y, z, w = np.asarray(quaternion, dtype=np.float64) / np.linalg.norm(quaternion)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def quaternion(matrix: np.ndarray) -> np.ndarray:
-    """The quaternion (x, y, z, w), w >= 0, of a rotation matrix: the eigenvector way, exact."""
-    m = matrix
-    k = np.array(
-        [
-            [m[0, 0] - m[1, 1] - m[2, 2], 0, 0, 0],
-            [m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], 0, 0],
-            [m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1], 0],
-            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], np.trace(m)],
-        ]
-    )
-    _, vectors = np.linalg.eigh(k, UPLO="L")
-    found: np.ndarray = vectors[:, 3]
-    return found if found[3] >= 0 else -found
 
 
 def _about_origin(half: np.ndarray, moments: np.ndarray) -> Solid:

@@ -1,0 +1,365 @@
+"""The scene in MuJoCo."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from envs.robotics import mujoco_model
+from envs.robotics.engine import Frame
+from envs.robotics.mujoco_renderer import Renderer
+from envs.robotics.parameters import Parameter, ParameterError, Value, check, scene_parameters
+from envs.robotics.scene import Light, Scene
+from envs.robotics.textures import Texture
+
+UNSUPPORTED: dict[str, str] = {}
+APPROXIMATED = {
+    "body.*.friction": "contacts are soft: under a steady pull what sticks still creeps a little",
+}
+# Where hidden bodies wait, held up against gravity.
+AWAY = (0.0, 0.0, -1000.0)
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+@dataclass(frozen=True)
+class _State:
+    """numbers: MuJoCo's own; places: of bodies without mass; hidden: those bodies' names."""
+
+    numbers: np.ndarray
+    places: np.ndarray
+    hidden: frozenset[str]
+
+
+class MujocoEngine:
+    """See ``envs.robotics.engine.Engine``."""
+
+    unsupported: Mapping[str, str] = UNSUPPORTED
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.model = model = mujoco_model.build(scene)
+        self.data = mujoco.MjData(model)
+        self._scratch = mujoco.MjData(model)  # for constants: computing them spoils the data
+        self._parameters = scene_parameters(scene)
+        self._values = {path: parameter.nominal for path, parameter in self._parameters.items()}
+        self._id = {body.name: model.body(body.name).id for body in scene.bodies}
+        self._geom = {body.name: model.geom(body.name).id for body in scene.bodies}
+        self._start_of = {  # of a moving body's numbers in qpos and qvel
+            body.name: (int(joint.qposadr[0]), int(joint.dofadr[0]))
+            for body in scene.bodies
+            if body.mass
+            for joint in [model.joint(body.name)]
+        }
+        self._texture = {name: model.texture(name).id for name in [*self._id, mujoco_model.SKY]}
+        self._links: list[int] = []
+        if scene.robot is not None:
+            self._find_robot()
+        self._nominal = {
+            name: getattr(model, name).copy() for name in ("body_mass", "body_inertia")
+        }
+        self._renderer: Renderer | None = Renderer(model, self._numbers(), scene.shadows)
+        self._hidden: set[str] = set()
+        self._stale = True  # positions are older than the last step
+        self._apply(self._values)
+        for body in scene.bodies:
+            if body.hidden:
+                self.hide(body.name)
+            else:
+                self._show(body.name, True)
+        if scene.robot is not None:
+            self.set_joints(np.array(scene.robot.home))
+        self._start = self.state()
+
+    def _find_robot(self) -> None:
+        model, robot = self.model, self.scene.robot
+        assert robot is not None
+        others = {0, *self._id.values()}
+        self._links = [i for i in range(model.nbody) if i not in others]
+        self._texture["robot"] = model.texture(mujoco_model.ROBOT).id
+        joints = [model.joint(name) for name in robot.joints]
+        self._qpos = np.array([joint.qposadr[0] for joint in joints])
+        self._dofs = np.array([joint.dofadr[0] for joint in joints])
+        self._tool = model.body(robot.tool_link).id
+        self._tool_point = np.array(robot.tool_point)
+        self._fingers = {int(model.joint(name).bodyid[0]) for name in robot.fingers}
+        self._jacobian = np.zeros((6, model.nv))
+
+    def _numbers(self) -> np.ndarray:
+        """What segmentation calls each geom: -1 the robot, i + 1 body i."""
+        numbers = np.full(self.model.ngeom, -1)
+        for i, name in enumerate(self._geom, start=1):
+            numbers[self._geom[name]] = i
+        return numbers
+
+    # Time
+
+    def reset(self) -> None:
+        self.restore(self._start)
+
+    def step(self, substeps: int) -> None:
+        mujoco.mj_step(self.model, self.data, substeps)
+        self._stale = True
+
+    def _refresh(self) -> None:
+        """Brings what follows from the joints up to date: a step leaves it one substep behind."""
+        if self._stale:
+            mujoco.mj_kinematics(self.model, self.data)
+            mujoco.mj_comPos(self.model, self.data)
+            self._stale = False
+            self._contacts = False
+
+    # Bodies
+
+    def pose(self, body: str) -> tuple[np.ndarray, np.ndarray]:
+        self._refresh()
+        number = self._id[body]
+        w, x, y, z = self.data.xquat[number]
+        return self.data.xpos[number].copy(), np.array([x, y, z, w])
+
+    def velocity(self, body: str) -> tuple[np.ndarray, np.ndarray]:
+        if body not in self._start_of:
+            return np.zeros(3), np.zeros(3)
+        self._refresh()
+        _, dof = self._start_of[body]
+        turn = self.data.xmat[self._id[body]].reshape(3, 3)
+        # MuJoCo has a free body's rotation in the body's own frame.
+        return self.data.qvel[dof : dof + 3].copy(), turn @ self.data.qvel[dof + 3 : dof + 6]
+
+    def place(self, body: str, position: np.ndarray, quaternion: np.ndarray) -> None:
+        if body in self._hidden:
+            self._show(body, True)
+        self._move(body, position, quaternion)
+
+    def hide(self, body: str) -> None:
+        self._show(body, False)
+        self._move(body, np.array(AWAY), np.array([0.0, 0.0, 0.0, 1.0]))
+
+    def _show(self, body: str, shown: bool) -> None:
+        (self._hidden.discard if shown else self._hidden.add)(body)
+        self.model.geom_rgba[self._geom[body], 3] = float(shown)
+        if body in self._start_of:
+            self.model.body_gravcomp[self._id[body]] = float(not shown)
+
+    def _move(self, body: str, position: np.ndarray, quaternion: np.ndarray) -> None:
+        x, y, z, w = quaternion
+        if body in self._start_of:
+            start, dof = self._start_of[body]
+            self.data.qpos[start : start + 7] = [*position, w, x, y, z]
+            self.data.qvel[dof : dof + 6] = 0.0
+        else:
+            number = self._id[body]
+            self.model.body_pos[number], self.model.body_quat[number] = position, [w, x, y, z]
+        self._stale = True
+
+    # The robot
+
+    def joints(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.data.qpos[self._qpos], self.data.qvel[self._dofs]
+
+    def set_joints(self, positions: np.ndarray) -> None:
+        self.data.qpos[self._qpos] = positions
+        self.data.qvel[self._dofs] = 0.0
+        self.data.ctrl[:] = positions
+        self._stale = True
+
+    def drive(self, targets: np.ndarray) -> None:
+        self.data.ctrl[:] = targets
+
+    def tool(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        jacobian = self._tool_jacobian()
+        w, x, y, z = self.data.xquat[self._tool]
+        return self._tip, np.array([x, y, z, w]), jacobian[:3] @ self.data.qvel
+
+    def jacobian(self) -> np.ndarray:
+        found: np.ndarray = self._tool_jacobian()[:, self._dofs]
+        return found
+
+    def _tool_jacobian(self) -> np.ndarray:
+        """[6, nv]; also notes where the tool's point is."""
+        self._refresh()
+        turn = self.data.xmat[self._tool].reshape(3, 3)
+        self._tip = self.data.xpos[self._tool] + turn @ self._tool_point
+        linear, angular = self._jacobian[:3], self._jacobian[3:]
+        mujoco.mj_jac(self.model, self.data, linear, angular, self._tip, self._tool)
+        return self._jacobian
+
+    def touching(self, first: str, second: str) -> bool:
+        self._refresh()
+        if not self._contacts:
+            mujoco.mj_collision(self.model, self.data)
+            self._contacts = True
+        contacts = self.data.contact
+        bodies = self.model.geom_bodyid[contacts.geom[contacts.dist <= 0.0]]
+        one, two = self._parts(first), self._parts(second)
+        return any((a in one and b in two) or (b in one and a in two) for a, b in bodies.tolist())
+
+    def _parts(self, name: str) -> set[int]:
+        if name == "robot":
+            return set(self._links)
+        return self._fingers if name == "fingers" else {self._id[name]}
+
+    # Pictures
+
+    def render(self, camera: str, width: int, height: int) -> Frame:
+        return self._drawer().frame(self.data, self.model.camera(camera).id, width, height)
+
+    def rgb(self, camera: str, width: int, height: int) -> np.ndarray:
+        return self._drawer().rgb(self.data, self.model.camera(camera).id, width, height)
+
+    def _drawer(self) -> Renderer:
+        if self._renderer is None:
+            raise ValueError("the engine is closed")
+        self._refresh()
+        mujoco.mj_camlight(self.model, self.data)
+        return self._renderer
+
+    # Parameters
+
+    def parameters(self) -> dict[str, Parameter]:
+        return dict(self._parameters)
+
+    def set(self, values: Mapping[str, Value]) -> None:
+        for path in values:
+            for pattern, reason in self.unsupported.items():
+                if fnmatchcase(path, pattern):
+                    raise ParameterError(f"MuJoCo cannot change {path}: {reason}")
+        check(self._parameters, values)
+        self._values |= values
+        self._apply(values)
+
+    def _apply(self, values: Mapping[str, Value]) -> None:
+        heavy = False
+        for path in values:
+            kind, _, rest = path.partition(".")
+            name, _, what = rest.rpartition(".")
+            value: Any = self._values[path]
+            if what == "texture":
+                self._paint("robot" if kind == "robot" else name or kind, value)
+            elif what in ("mass", "inertia"):
+                heavy = True
+            elif kind == "world":
+                self.model.opt.gravity = value
+            elif kind == "light":
+                self._light(int(name))
+            elif kind == "camera":
+                self._aim(name)
+            elif what == "damping" and kind == "body":
+                _, dof = self._start_of[name]
+                self.model.dof_damping[dof : dof + 6] = value
+            elif kind == "joint":
+                self._joint(name, what, value)
+        if any(path.endswith(".friction") and not path.startswith("joint.") for path in values):
+            self._rub()
+        if heavy:
+            self._weigh()
+
+    def _paint(self, name: str, texture: dict[str, Any]) -> None:
+        number = self._texture[name]
+        faces = mujoco_model.faces(Texture.from_dict(texture)).ravel()
+        start = self.model.tex_adr[number]
+        self.model.tex_data[start : start + faces.size] = faces
+        if self._renderer is not None:
+            self._renderer.upload(number)
+
+    def _weigh(self) -> None:
+        """Masses and inertias from the values, then what MuJoCo derives from them."""
+        model, values = self.model, self._values
+        for name, number in self._id.items():
+            if name not in self._start_of:
+                continue
+            mass: Any = values[f"body.{name}.mass"]
+            factor: Any = values[f"body.{name}.inertia"]
+            nominal = self._nominal["body_mass"][number]
+            model.body_mass[number] = mass
+            inertia = self._nominal["body_inertia"][number]
+            model.body_inertia[number] = inertia * (mass / nominal) * factor
+        if self._links:
+            mass, factor = values["robot.mass"], values["robot.inertia"]
+            model.body_mass[self._links] = self._nominal["body_mass"][self._links] * mass
+            inertia = self._nominal["body_inertia"][self._links]
+            model.body_inertia[self._links] = inertia * mass * factor
+        mujoco.mj_setConst(model, self._scratch)
+
+    def _rub(self) -> None:
+        """The friction of every two partners: the product of theirs."""
+        of_body = np.ones(self.model.nbody)
+        for body in self.scene.bodies:
+            if body.solid:
+                of_body[self._id[body.name]] = self._values[f"body.{body.name}.friction"]
+        if self._links:
+            of_body[self._links] = self._values["robot.friction"]
+        bodies = self.model.geom_bodyid
+        sliding = of_body[bodies[self.model.pair_geom1]] * of_body[bodies[self.model.pair_geom2]]
+        # MuJoCo refuses friction of exactly nothing.
+        sliding = np.maximum(sliding, 1e-5)[:, None]
+        shares = [1.0, 1.0, mujoco_model.SPINNING, mujoco_model.ROLLING, mujoco_model.ROLLING]
+        self.model.pair_friction[:] = sliding * shares
+
+    def _light(self, i: int) -> None:
+        light, model, number = self._lit(i), self.model, self.model.light(f"light{i}").id
+        colour, position = np.array(light.colour), np.array(light.position)
+        model.light_pos[number] = position
+        model.light_dir[number] = -position / max(np.linalg.norm(position), 1e-9)
+        model.light_diffuse[number] = light.diffuse * colour
+        model.light_specular[number] = light.specular * colour
+        model.light_active[number] = light.on
+        lights = [self._lit(k) for k in range(len(self.scene.lights))]
+        model.vis.headlight.ambient[:] = mujoco_model.ambient(lights)
+
+    def _lit(self, i: int) -> Light:
+        """Light i as the values have it."""
+        values: dict[str, Any] = {
+            field.name: self._values[f"light.{i}.{field.name}"] for field in fields(Light)
+        }
+        return Light(**values)
+
+    def _aim(self, name: str) -> None:
+        value: dict[str, Any] = {
+            what: self._values[f"camera.{name}.{what}"]
+            for what in ("position", "target", "roll", "fov")
+        }
+        position, number = np.array(value["position"]), self.model.camera(name).id
+        up = next(np.array(camera.up) for camera in self.scene.cameras if camera.name == name)
+        self.model.cam_pos[number] = position
+        self.model.cam_quat[number] = mujoco_model.look(
+            position, np.array(value["target"]), up, value["roll"]
+        )
+        self.model.cam_fovy[number] = value["fov"]
+
+    def _joint(self, name: str, what: str, value: Any) -> None:
+        model, dof = self.model, int(self.model.joint(name).dofadr[0])
+        if what == "gain":
+            number = model.actuator(name).id
+            damping = -model.actuator_biasprm[number, 2]
+            model.actuator_gainprm[number, 0] = value * damping
+            model.actuator_biasprm[number, 1] = -value * damping
+        elif what == "friction":
+            model.dof_frictionloss[dof] = value
+        elif what == "damping":
+            model.dof_damping[dof] = value
+        else:
+            model.dof_armature[dof] = value
+            self._weigh()
+
+    # State
+
+    def state(self) -> _State:
+        numbers = np.empty(mujoco.mj_stateSize(self.model, STATE))
+        mujoco.mj_getState(self.model, self.data, numbers, STATE)
+        places = np.concatenate([self.model.body_pos, self.model.body_quat], axis=1)
+        return _State(numbers, places, frozenset(self._hidden))
+
+    def restore(self, state: _State) -> None:
+        for body in self._id:
+            self._show(body, body not in state.hidden)
+        self.model.body_pos[:], self.model.body_quat[:] = np.split(state.places, [3], axis=1)
+        mujoco.mj_setState(self.model, self.data, state.numbers, STATE)
+        self._stale = True
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None

@@ -1,0 +1,196 @@
+"""A scene as a MuJoCo model: bodies, robot, contacts, drives, textures, lights and cameras."""
+
+from collections.abc import Iterable
+
+import mujoco
+import numpy as np
+
+from envs.robotics.scene import Body, Camera, Light, RobotModel, Scene, Shape
+from envs.robotics.textures import Texture
+
+TEXELS = 64  # along an edge of each of a texture's six faces
+SKY = "sky"
+ROBOT = "robot"
+
+# Between any two things that touch: hard, and no creeping under a steady pull.
+SOLVER = {"solref": [0.01, 1.0], "solimp": [0.95, 0.99, 0.001, 0.5, 2.0], "condim": 4}
+# Friction against spinning and rolling, as a share of that against sliding (metres).
+SPINNING, ROLLING = 0.005, 0.0001
+
+
+def build(scene: Scene) -> "mujoco.MjModel":
+    """The compiled model. Bodies are named as in the scene, "<body>" geoms, "<link>" links."""
+    spec = _robot_spec(scene.robot) if scene.robot is not None else mujoco.MjSpec()
+    spec.option.timestep = scene.timestep
+    spec.option.gravity = scene.gravity
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10.0
+    spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
+    # Distances of the renderer's clipping planes are shares of the extent.
+    spec.stat.extent, spec.stat.center = 1.0, (0.0, 0.0, 0.0)
+    spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0
+    spec.visual.map.shadowclip = 2.0  # half the width, in metres, of what shadows fall on
+    spec.visual.quality.shadowsize = 1024
+    # What a light casts shadows with, it leaves no ambient light in: that comes from the camera.
+    spec.visual.headlight.active = 1
+    spec.visual.headlight.diffuse = spec.visual.headlight.specular = (0.0, 0.0, 0.0)
+    spec.visual.headlight.ambient = ambient(scene.lights)
+    _add_texture(spec, SKY, mujoco.mjtTexture.mjTEXTURE_SKYBOX, scene.sky)
+    for body in scene.bodies:
+        _add_body(spec, body)
+    for first, second in _partners(spec, scene):
+        spec.add_pair(geomname1=first, geomname2=second, **SOLVER)
+    for i, light in enumerate(scene.lights):
+        _add_light(spec, f"light{i}", light, scene.shadows)
+    for camera in scene.cameras:
+        _add_camera(spec, camera)
+    return spec.compile()
+
+
+def _add_texture(
+    spec: "mujoco.MjSpec", name: str, kind: "mujoco.mjtTexture", texture: Texture
+) -> None:
+    made = spec.add_texture(name=name, width=TEXELS, height=6 * TEXELS, nchannel=3)
+    made.type, made.data = kind, faces(texture).tobytes()
+
+
+def faces(texture: Texture) -> np.ndarray:
+    """The texture on each face of a cube, one below the other, uint8 [6 T, T, 3]."""
+    return np.tile(texture.pixels(TEXELS), (6, 1, 1))
+
+
+def _add_material(spec: "mujoco.MjSpec", name: str, texture: Texture) -> None:
+    _add_texture(spec, name, mujoco.mjtTexture.mjTEXTURE_CUBE, texture)
+    material = spec.add_material(name=name, rgba=[1, 1, 1, 1], specular=1.0, shininess=0.3)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+
+
+def _add_body(spec: "mujoco.MjSpec", body: Body) -> None:
+    _add_material(spec, body.name, body.texture)
+    x, y, z, w = body.quaternion
+    made = spec.worldbody.add_body(name=body.name, pos=body.position, quat=[w, x, y, z])
+    if body.mass:
+        made.add_freejoint(name=body.name)
+        # Held up while hidden. MuJoCo compensates for no body unless one asks at compile time.
+        made.gravcomp = 1.0
+    geom = made.add_geom(
+        name=body.name, material=body.name, contype=0, conaffinity=0, **_geometry(spec, body)
+    )
+    geom.mass = body.mass
+
+
+def _geometry(spec: "mujoco.MjSpec", body: Body) -> dict[str, object]:
+    shape, kinds = body.shape, mujoco.mjtGeom
+    if shape.kind == "box":
+        return {"type": kinds.mjGEOM_BOX, "size": shape.size}
+    if shape.kind == "cylinder":
+        return {"type": kinds.mjGEOM_CYLINDER, "size": [*shape.size, 0.0]}
+    if shape.kind == "sphere":
+        return {"type": kinds.mjGEOM_SPHERE, "size": [*shape.size, 0.0, 0.0]}
+    _add_mesh(spec, body.name, shape)
+    if shape.kind == "hull":
+        return {"type": kinds.mjGEOM_MESH, "meshname": body.name}
+    x, y, z, w = shape.turn
+    return {"type": kinds.mjGEOM_MESH, "meshname": body.name, "quat": [w, x, y, z]}
+
+
+def _add_mesh(spec: "mujoco.MjSpec", name: str, shape: Shape) -> None:
+    mesh = spec.add_mesh(name=name, inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX)
+    if shape.kind == "hull":
+        # Flat faces and sharp edges, as in the description.
+        mesh.uservert = np.ravel(shape.vertices).astype(np.float64)
+        mesh.smoothnormal = False
+        return
+    mesh.file, mesh.scale = str(shape.file), [shape.scale] * 3
+
+
+def _robot_spec(robot: RobotModel) -> "mujoco.MjSpec":
+    folder = robot.urdf.parent
+    text = robot.urdf.read_text().replace("package://", f"{folder}/")
+    spec = mujoco.MjSpec.from_string(text)
+    spec.compiler.fusestatic = False  # links keep their names
+    spec.compiler.discardvisual = False  # or what touches nothing would go
+    _add_material(spec, ROBOT, Texture("flat", (0.9, 0.9, 0.9)))
+    base = spec.worldbody.first_body()
+    x, y, z, w = robot.quaternion
+    base.pos, base.quat = robot.position, [w, x, y, z]
+    for body in spec.bodies[1:]:
+        body.gravcomp = 1.0  # as the arm's own controller does
+        for i, geom in enumerate(body.geoms):
+            geom.name, geom.material = f"{ROBOT}/{body.name}/{i}", ROBOT
+            geom.contype = geom.conaffinity = 0
+            geom.rgba = [1, 1, 1, 1]
+    for name, gain, damping, force in zip(
+        robot.joints, robot.gains, robot.dampings, robot.forces, strict=True
+    ):
+        actuator = spec.add_actuator(name=name, target=name)
+        actuator.trntype = mujoco.mjtTrn.mjTRN_JOINT
+        actuator.gaintype = mujoco.mjtGain.mjGAIN_FIXED
+        actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
+        actuator.gainprm[0] = gain * damping
+        actuator.biasprm[1], actuator.biasprm[2] = -gain * damping, -damping
+        actuator.forcelimited = True
+        actuator.forcerange = [-force, force]
+    return spec
+
+
+def _partners(spec: "mujoco.MjSpec", scene: Scene) -> list[tuple[str, str]]:
+    """Geoms that may touch: every two bodies of which one moves, and the robot with every body."""
+    solids = [body for body in scene.bodies if body.solid]
+    pairs = [
+        (first.name, second.name)
+        for i, first in enumerate(solids)
+        for second in solids[i + 1 :]
+        if first.mass or second.mass
+    ]
+    links = [geom.name for geom in spec.geoms if geom.name.startswith(f"{ROBOT}/")]
+    return pairs + [(link, body.name) for link in links for body in solids]
+
+
+def _add_light(spec: "mujoco.MjSpec", name: str, light: Light, shadows: bool) -> None:
+    colour = np.array(light.colour)
+    spec.worldbody.add_light(
+        name=name,
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=light.position,
+        dir=-np.array(light.position) / np.linalg.norm(light.position),
+        ambient=(0.0, 0.0, 0.0),
+        diffuse=light.diffuse * colour,
+        specular=light.specular * colour,
+        castshadow=shadows,
+        active=light.on,
+    )
+
+
+def ambient(lights: Iterable[Light]) -> np.ndarray:
+    """That of all lights together, [3]."""
+    parts = [light.ambient * np.array(light.colour) for light in lights if light.on]
+    return np.sum(parts, axis=0) if parts else np.zeros(3)
+
+
+def _add_camera(spec: "mujoco.MjSpec", camera: Camera) -> None:
+    spec.worldbody.add_camera(
+        name=camera.name,
+        pos=camera.position,
+        quat=look(np.array(camera.position), np.array(camera.target), np.array(camera.up), 0.0),
+        fovy=camera.fov,
+    )
+
+
+def look(position: np.ndarray, target: np.ndarray, up: np.ndarray, roll: float) -> np.ndarray:
+    """The quaternion (w, x, y, z) of a camera that looks along its own -z, its y axis up.
+
+    roll: turns it about that axis, anticlockwise as it sees the world, in radians.
+    """
+    back = (position - target) / np.linalg.norm(position - target)
+    right = np.cross(up, back)
+    if (length := float(np.linalg.norm(right))) < 1e-9:  # straight up or down
+        right, length = np.array([1.0, 0.0, 0.0]), 1.0
+    right = right / length
+    above = np.cross(back, right)
+    cos, sin = np.cos(roll), np.sin(roll)
+    axes = np.stack([cos * right + sin * above, cos * above - sin * right, back], axis=1)
+    quaternion = np.zeros(4)
+    mujoco.mju_mat2Quat(quaternion, axes.ravel())
+    return quaternion
