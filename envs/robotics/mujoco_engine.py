@@ -62,6 +62,7 @@ class MujocoEngine:
         }
         self._renderer: Renderer | None = Renderer(model, self._numbers(), scene.shadows)
         self._hidden: set[str] = set()
+        self._unpainted: set[str] = set()  # what has another texture than the model's
         self._stale = True  # positions are older than the last step
         self._apply(self._values)
         for body in scene.bodies:
@@ -214,6 +215,10 @@ class MujocoEngine:
             raise ValueError("the engine is closed")
         self._refresh()
         mujoco.mj_camlight(self.model, self.data)
+        # A texture takes a millisecond: those that nobody sees wait.
+        for name in self._unpainted - self._hidden:
+            self._paint(name, self._renderer)
+        self._unpainted &= self._hidden
         return self._renderer
 
     # Parameters
@@ -237,7 +242,7 @@ class MujocoEngine:
             name, _, what = rest.rpartition(".")
             value: Any = self._values[path]
             if what == "texture":
-                self._paint("robot" if kind == "robot" else name or kind, value)
+                self._unpainted.add("robot" if kind == "robot" else name or kind)
             elif what in ("mass", "inertia"):
                 heavy = True
             elif kind == "world":
@@ -256,13 +261,14 @@ class MujocoEngine:
         if heavy:
             self._weigh()
 
-    def _paint(self, name: str, texture: dict[str, Any]) -> None:
-        number = self._texture[name]
+    def _paint(self, name: str, renderer: Renderer) -> None:
+        path = f"{name}.texture" if name in ("robot", mujoco_model.SKY) else f"body.{name}.texture"
+        texture: Any = self._values[path]
         faces = mujoco_model.faces(Texture.from_dict(texture)).ravel()
+        number = self._texture[name]
         start = self.model.tex_adr[number]
         self.model.tex_data[start : start + faces.size] = faces
-        if self._renderer is not None:
-            self._renderer.upload(number)
+        renderer.upload(number)
 
     def _weigh(self) -> None:
         """Masses and inertias from the values, then what MuJoCo derives from them."""
