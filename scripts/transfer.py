@@ -26,8 +26,8 @@ from runkit.errors import UserError, run_main
 from runkit.papers.run import Stopped
 from runkit.rundir import RunDir
 from runkit.signals import StopRequest
-from runkit.transfer import arms, dynamics, report, scoring, speed, training
-from runkit.transfer.settings import LEDGER, RESULTS, TARGETS, Study
+from runkit.transfer import arms, dynamics, report, scoring, settings, speed, training
+from runkit.transfer.settings import RESULTS, TARGETS, Study
 from runkit.transfer.training import Job
 
 from agents.evaluation import EVALUATION_SEED
@@ -185,7 +185,7 @@ def write_report(out: Path) -> int:
 def show_domains(flags: list[str], _: str) -> int:
     if flags:
         raise UserError(f"{PROG} domains takes no flags")
-    readings = domains.readings(LEDGER)
+    readings = domains.readings(settings.LEDGER)
     for listed in domains.catalogue():
         times = sum(reading.domain == listed.name for reading in readings)
         seal = f"sealed, read {times} times" if listed.sealed else "open"

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from sim2real.domains import Domain
+from sim2real.domains import Domain, constant
 
 Case = Literal["alone", "distractors", "occluded"]
 CASES: tuple[Case, ...] = get_args(Case)
@@ -17,5 +17,4 @@ def in_case(domain: Domain, case: Case) -> Domain:
     """The domain's pictures of one kind: the object alone, among one to ten others, behind one."""
     if case == "alone":
         return domain.fixed(case, {"task.distractors": 0, "task.occluded": 0})
-    hidden = int(case == "occluded")
-    return domain.changed(case, _SOME).fixed(case, {"task.occluded": hidden})
+    return domain.changed(case, _SOME, constant("task.occluded", int(case == "occluded")))

@@ -93,13 +93,7 @@ class Domain:
 
     def fixed(self, name: str, values: Mapping[str, Any]) -> "Domain":
         """The same with parameters that have one value each."""
-        return self.changed(
-            name,
-            *(
-                {"path": path, "distribution": {"kind": "constant", "value": value}}
-                for path, value in values.items()
-            ),
-        )
+        return self.changed(name, *(constant(path, value) for path, value in values.items()))
 
     def without(self, group: str) -> "Domain":
         """The same with a group of parameters as they are in the scene; DomainError if none is."""
@@ -108,6 +102,11 @@ class Domain:
             groups = ", ".join(sorted({p.get("group", "-") for p in self.parameters}))
             raise DomainError(f"{self.name} has no group {group!r}; there is: {groups}")
         return replace(self, name=f"{self.name}/without-{group}", parameters=kept)
+
+
+def constant(path: str, value: Any) -> dict[str, Any]:
+    """The table of a parameter that has one value."""
+    return {"path": path, "distribution": {"kind": "constant", "value": value}}
 
 
 def swapped(source: Domain, target: Domain, factor: Factor) -> Domain:
@@ -130,12 +129,12 @@ def swapped(source: Domain, target: Domain, factor: Factor) -> Domain:
 # -- files -----------------------------------------------------------------------------------------
 
 
-def names(folder: Path = FOLDER) -> list[str]:
-    """Of the domains that there are."""
-    return sorted(file.stem for file in folder.glob("*.toml"))
+def names(folder: Path | None = None) -> list[str]:
+    """Of the domains that there are: in this package, or in a folder."""
+    return sorted(file.stem for file in (folder or FOLDER).glob("*.toml"))
 
 
-def read(name: str, folder: Path = FOLDER) -> Domain:
+def read(name: str, folder: Path | None = None) -> Domain:
     """A domain to train or tune on; SealedError for a sealed one."""
     domain = _parse(name, folder)
     if domain.sealed:
@@ -156,7 +155,7 @@ class Listed:
     sha256: str
 
 
-def catalogue(folder: Path = FOLDER) -> list[Listed]:
+def catalogue(folder: Path | None = None) -> list[Listed]:
     """All domains, sealed or not."""
     parsed = [_parse(name, folder) for name in names(folder)]
     return [Listed(d.name, d.sealed, d.engine, d.sha256) for d in parsed]
@@ -173,7 +172,9 @@ class Reading:
     when: str  # UTC, ISO 8601
 
 
-def unseal(name: str, ledger: Path, purpose: Purpose, by: str, folder: Path = FOLDER) -> Domain:
+def unseal(
+    name: str, ledger: Path, purpose: Purpose, by: str, folder: Path | None = None
+) -> Domain:
     """Any domain for the final measurement, or to train the ceiling; a sealed one is noted.
 
     The ceiling is the error of a network trained in the target domain itself: no result of a
@@ -184,7 +185,7 @@ def unseal(name: str, ledger: Path, purpose: Purpose, by: str, folder: Path = FO
         ledger: the file in which readings are counted, a line of JSON each.
         purpose: "score" or "ceiling".
         by: what is measured.
-        folder: of the domains' files.
+        folder: of the domains' files; None: this package's.
 
     Raises:
         SealedError: the domain is not the one that was sealed.
@@ -193,11 +194,12 @@ def unseal(name: str, ledger: Path, purpose: Purpose, by: str, folder: Path = FO
     domain = _parse(name, folder)
     if not domain.sealed:
         return domain
-    digests: dict[str, str] = json.loads((folder / "sealed.json").read_text())
+    seals = (folder or FOLDER) / "sealed.json"
+    digests: dict[str, str] = json.loads(seals.read_text())
     if digests.get(name) != domain.sha256:
         raise SealedError(
             f"{name} was changed after it was sealed: its digest is {domain.sha256}, and "
-            f"{digests.get(name)} stands in {folder / 'sealed.json'}"
+            f"{digests.get(name)} stands in {seals}"
         )
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     reading = Reading(name, domain.sha256, purpose, by, when)
@@ -215,8 +217,8 @@ def readings(ledger: Path) -> list[Reading]:
     return [Reading(**json.loads(line)) for line in ledger.read_text().splitlines()]
 
 
-def _parse(name: str, folder: Path) -> Domain:
-    file = folder / f"{name}.toml"
+def _parse(name: str, folder: Path | None) -> Domain:
+    file = (folder or FOLDER) / f"{name}.toml"
     if name not in names(folder):
         near = get_close_matches(name, names(folder), 1, 0.0)
         hint = f"; nearest: {near[0]}" if near else ""

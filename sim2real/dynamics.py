@@ -21,7 +21,7 @@ from agents.evaluation import EVALUATION_SEED
 from envs import make_env
 from sim2real.randomization import DomainRandomization
 from sim2real.spec import Spec
-from sim2real.transfer import Interval, bootstrap, wilson
+from sim2real.transfer import Interval, bootstrap, itself, wilson
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Episodes:
         """With its 95% interval."""
         if self.successes is not None:
             return wilson(int(self.successes.sum()), len(self.successes))
-        return bootstrap(np.mean, [self.returns])
+        return bootstrap(itself, [self.returns])
 
 
 def grid(
@@ -128,4 +128,4 @@ def retention(nominal: Episodes, other: Episodes) -> Interval:
     """
     if not nominal.scores.mean() > 0:
         raise ValueError(f"a score of {nominal.scores.mean():g} has no share that is left")
-    return bootstrap(lambda n, o: o.mean() / max(n.mean(), 1e-9), [nominal.scores, other.scores])
+    return bootstrap(lambda n, o: o / np.maximum(n, 1e-9), [nominal.scores, other.scores])

@@ -12,6 +12,7 @@ apart. What they do not hold is chance in the training: that takes models of sev
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -64,7 +65,7 @@ def summarize(distances: np.ndarray) -> Summary:
     _check(distances)
     return Summary(
         len(distances),
-        bootstrap(np.mean, [distances]),
+        bootstrap(itself, [distances]),
         float(distances.std()),
         float(np.median(distances)),
         float(np.quantile(distances, 0.95)),
@@ -75,7 +76,7 @@ def summarize(distances: np.ndarray) -> Summary:
 def gap(source: np.ndarray, target: np.ndarray) -> Interval:
     """Mean error in the target minus mean error in the source, [N] and [M] of one model."""
     _check(source, target)
-    return bootstrap(lambda s, t: t.mean() - s.mean(), [source, target], paired=False)
+    return bootstrap(lambda s, t: t - s, [source, target], paired=False)
 
 
 def gap_closed(none: np.ndarray, method: np.ndarray, ceiling: np.ndarray) -> Interval:
@@ -86,28 +87,36 @@ def gap_closed(none: np.ndarray, method: np.ndarray, ceiling: np.ndarray) -> Int
     _check(none, method, ceiling)
     if not ceiling.mean() < none.mean():
         raise ValueError("there is no gap: the ceiling is no better than no randomization")
-    return bootstrap(
-        lambda n, m, c: (n.mean() - m.mean()) / (n.mean() - c.mean()), [none, method, ceiling]
-    )
+    return bootstrap(lambda n, m, c: (n - m) / (n - c), [none, method, ceiling])
 
 
 def bootstrap(
-    statistic: Callable[..., float], samples: list[np.ndarray], paired: bool = True
+    statistic: Callable[..., Any], samples: list[np.ndarray], paired: bool = True
 ) -> Interval:
-    """A statistic of samples, and the middle 95% of what it is of resamples.
+    """A function of the samples' means, and the middle 95% of what it is of resamples.
 
-    ``paired``: the samples are of the same things, and are drawn together.
+    Args:
+        statistic: takes a mean of each sample, as a number or as an array of many.
+        samples: [N] each.
+        paired: the samples are of the same things, and are drawn together.
+
     """
     if paired and len({len(sample) for sample in samples}) != 1:
         raise ValueError("samples of the same things must be equally many")
     rng = np.random.default_rng(SEED)
-    values = []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(len(samples[0]), size=len(samples[0]))
-        drawn = [s[rows] if paired else s[rng.integers(len(s), size=len(s))] for s in samples]
-        values.append(float(statistic(*drawn)))
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Interval(float(statistic(*samples)), float(low), float(high))
+    means, rows = [], None
+    for sample in samples:
+        if rows is None or not paired:
+            rows = rng.integers(len(sample), size=(RESAMPLES, len(sample)))
+        means.append(sample[rows].mean(1))
+    low, high = np.quantile(statistic(*means), [0.025, 0.975])
+    value = statistic(*(sample.mean() for sample in samples))
+    return Interval(float(value), float(low), float(high))
+
+
+def itself(mean: Any) -> Any:
+    """The mean, for ``bootstrap``."""
+    return mean
 
 
 def wilson(successes: int, count: int) -> Interval:

@@ -19,6 +19,7 @@ from sim2real.transfer import (
     errors,
     gap,
     gap_closed,
+    itself,
     summarize,
     wilson,
 )
@@ -67,7 +68,7 @@ def test_errors_that_are_none_are_refused(values: list[float]) -> None:
 
 def test_the_interval_of_a_mean_is_students_for_many_pictures() -> None:
     sample = RNG.exponential(0.02, 500)
-    interval = bootstrap(np.mean, [sample])
+    interval = bootstrap(itself, [sample])
     low, high = stats.t.interval(0.95, 499, sample.mean(), stats.sem(sample))
     assert interval.value == sample.mean()
     assert interval.low == pytest.approx(low, abs=0.1 * (high - low))
@@ -78,7 +79,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(200):
-        interval = bootstrap(np.mean, [rng.normal(1.0, 0.5, 100)])
+        interval = bootstrap(itself, [rng.normal(1.0, 0.5, 100)])
         held += interval.low <= 1.0 <= interval.high
     # 95% of 200, within three standard deviations.
     assert 180 <= held <= 199
@@ -87,13 +88,13 @@ def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
 def test_pairs_are_kept_together() -> None:
     """What two models' errors have in common is in no interval of their difference."""
     hard = RNG.exponential(1.0, 200)
-    paired = bootstrap(lambda a, b: b.mean() - a.mean(), [hard, hard + 0.1])
-    apart = bootstrap(lambda a, b: b.mean() - a.mean(), [hard, hard + 0.1], paired=False)
+    paired = bootstrap(lambda a, b: b - a, [hard, hard + 0.1])
+    apart = bootstrap(lambda a, b: b - a, [hard, hard + 0.1], paired=False)
     assert paired.low == pytest.approx(0.1)
     assert paired.high == pytest.approx(0.1)
     assert apart.low < 0.0 < 0.2 < apart.high
     with pytest.raises(ValueError, match="equally many"):
-        bootstrap(np.mean, [hard, hard[1:]])
+        bootstrap(itself, [hard, hard[1:]])
 
 
 def test_a_gap_is_what_the_target_costs() -> None:

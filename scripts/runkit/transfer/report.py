@@ -6,8 +6,7 @@ from pathlib import Path
 
 from runkit.benchmark.report_files import fill
 from runkit.rundir import write_text
-from runkit.transfer import dynamics, pictures, records, speed, tables
-from runkit.transfer.settings import LEDGER
+from runkit.transfer import dynamics, pictures, records, settings, speed, tables
 
 from sim2real import domains
 
@@ -35,7 +34,7 @@ def write(out: Path) -> Path:
     scores = records.read(out)
     made: dict[str, Callable[[], str]] = {
         **{name: partial(make, scores) for name, make in tables.TABLES.items()},
-        "seals": lambda: tables.seals(domains.catalogue(), domains.readings(LEDGER)),
+        "seals": lambda: tables.seals(domains.catalogue(), domains.readings(settings.LEDGER)),
         "dynamics": lambda: dynamics.table_of(out),
         "speed": lambda: speed.table_of(out),
     }

@@ -9,9 +9,9 @@ import torch
 from runkit.errors import UserError
 from runkit.rundir import RunDir, write_json
 from runkit.signals import StopRequest
-from runkit.transfer import pictures
+from runkit.transfer import pictures, settings
 from runkit.transfer.records import DOMAINS, FACTOR_ARMS, TARGETS, tenths
-from runkit.transfer.settings import LEDGER, data_folder, test_request
+from runkit.transfer.settings import data_folder, test_request
 from runkit.transfer.training import Job, draw_pictures
 
 from agents.state import parse_json
@@ -84,7 +84,7 @@ def score(
 
 def _opened(names: tuple[str, ...], by: str) -> Iterator[Domain]:
     for name in names:
-        yield domains.unseal(name, LEDGER, "score", by)
+        yield domains.unseal(name, settings.LEDGER, "score", by)
 
 
 def _draw_grids(

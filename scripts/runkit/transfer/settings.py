@@ -46,7 +46,8 @@ def data_folder(request: Request) -> Path:
     """Where its pictures are: $FIRSTHAND_DATA/transfer/…, of the domain's content and no name."""
     data = Path(os.environ.get("FIRSTHAND_DATA") or "~/.cache/firsthand").expanduser()
     name = f"{request.domain.sha256[:16]}-{request.target}-{request.size}-seed{request.seed}"
-    return data / "transfer" / name
+    # What was derived from a sealed domain may be what an open one is too, and stays apart.
+    return data / "transfer" / (f"{name}-sealed" if request.domain.sealed else name)
 
 
 def training_request(arm: Arm, study: Study, seed: int) -> Request:

@@ -19,10 +19,9 @@ from runkit.errors import UserError
 from runkit.papers.run import PaperRun, Stopped
 from runkit.rundir import RunDir, machine, versions
 from runkit.signals import StopRequest
-from runkit.transfer import arms
+from runkit.transfer import arms, settings
 from runkit.transfer.arms import Arm
 from runkit.transfer.settings import (
-    LEDGER,
     VALIDATION_SEED,
     Study,
     data_folder,
@@ -125,7 +124,11 @@ def draw_pictures(
 def train(job: Job, folder: RunDir, jobs: int, checkpoint_every: float) -> int:
     """Draws, trains and saves; returns the exit status. What is there already is not done again."""
     about = {"machine": machine(), "versions": versions(PACKAGES)}
-    arm = arms.read(job.arm, LEDGER, f"{job.arm} of {job.study.target}, seed {job.seed}")
+    try:  # before pictures are drawn
+        Localiser(job.study.network, (0, 0, 0), (1, 1, 1))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    arm = arms.read(job.arm, settings.LEDGER, f"{job.arm} of {job.study.target}, seed {job.seed}")
     torch.set_num_threads(job.threads)
     with StopRequest() as stop:
         run = PaperRun(folder, job.record(), job.record() | about, stop, checkpoint_every)
