@@ -13,6 +13,8 @@ from envs.robotics.scene import Body, RobotModel, Shape
 with quiet():  # it prints when it was built
     import pybullet
 
+# Collision group and mask: what stands still needs no contact with its like.
+MOVING, STATIC = (1, 3), (2, 1)
 MARGIN = 1e-3  # m; by which the client fattens every hull
 
 
@@ -160,6 +162,11 @@ class Arm:
         """All movable joints there, with these velocities."""
         for index, position, rate in zip(self.movable, joints, rates, strict=True):
             pybullet.resetJointState(self.uid, index, position, rate, self.client)
+        # Which bodies are solved for together depends on boxes around the links that grow where
+        # those move to; these make new ones.
+        for link in self._dynamics:
+            kind = STATIC if link == -1 else MOVING
+            pybullet.setCollisionFilterGroupMask(self.uid, link, *kind, self.client)
 
     def set_dynamics(self, mass: float, inertia: float, friction: float) -> None:
         """Factors on what the URDF says, and the friction of all links."""

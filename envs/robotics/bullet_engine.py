@@ -9,7 +9,7 @@ import numpy as np
 
 from envs.quiet import quiet
 from envs.robotics import bullet_bodies, rotations
-from envs.robotics.bullet_bodies import Arm, Placed
+from envs.robotics.bullet_bodies import MOVING, STATIC, Arm, Placed
 from envs.robotics.bullet_pictures import ROBOT, Painter
 from envs.robotics.engine import Frame
 from envs.robotics.parameters import Parameter, ParameterError, Value, check, scene_parameters
@@ -21,8 +21,6 @@ with quiet():  # it prints when it was built
 # Where hidden bodies wait, asleep: behind every camera's far plane.
 AWAY = (0.0, 0.0, -1000.0)
 TOUCH = 5e-4  # m; what lies on something hovers or sinks by less
-# Collision group and mask: what stands still needs no contact with its like.
-MOVING, STATIC = (1, 3), (2, 1)
 AWAKE = (pybullet.ACTIVATION_STATE_WAKE_UP, pybullet.ACTIVATION_STATE_DISABLE_SLEEPING)
 ASLEEP = (pybullet.ACTIVATION_STATE_SLEEP,)
 

@@ -22,7 +22,8 @@ from envs.robotics.textures import Texture
 with quiet():
     import pybullet
 
-NEAR, FAR = 0.05, 30.0
+NEAR, FAR = 0.05, 100.0
+MAX_BIAS = 0.06  # m
 SKY, ROBOT = 0, -1  # in Frame.segmentation
 
 
@@ -72,7 +73,7 @@ class View:
         whole[:3, 3] = -self.axes @ self.position
         return [float(value) for value in whole.T.ravel()]
 
-    def projection(self, width: int, height: int) -> list[float]:
+    def projection(self, width: int, height: int, near: float) -> list[float]:
         """Camera to clip space, as OpenGL has it, column by column.
 
         The renderer takes its samples at the pixels' lower left corners; the half pixel in the
@@ -81,8 +82,8 @@ class View:
         whole = np.zeros((4, 4))
         whole[0, 0], whole[1, 1] = 1 / self.slope[0], 1 / self.slope[1]
         whole[0, 2], whole[1, 2] = 1 / width, 1 / height
-        whole[2, 2] = -(FAR + NEAR) / (FAR - NEAR)
-        whole[2, 3] = -2 * FAR * NEAR / (FAR - NEAR)
+        whole[2, 2] = -(FAR + near) / (FAR - near)
+        whole[2, 3] = -2 * FAR * near / (FAR - near)
         whole[3, 2] = -1
         return [float(value) for value in whole.T.ravel()]
 
@@ -126,11 +127,12 @@ class Painter:
     def frame(self, camera: str, width: int, height: int) -> Frame:
         view = self._view(camera, width / height)
         light, gain = self._light()
+        near = NEAR - self._bias(light, view, height) / 2
         _, _, pixels, buffer, ids = pybullet.getCameraImage(
             width,
             height,
             view.matrix(),
-            view.projection(width, height),
+            view.projection(width, height, near),
             shadow=int(self.scene.shadows),
             renderer=pybullet.ER_TINY_RENDERER,
             physicsClientId=self.client,
@@ -138,7 +140,7 @@ class Painter:
         )
         numbers = self._numbers[ids]
         sky = ids < 0
-        depth = np.where(sky, np.inf, metres(buffer)).astype(np.float32)
+        depth = np.where(sky, np.inf, metres(buffer, near)).astype(np.float32)
         albedo = self._albedo(view, numbers, depth)
         lit = pixels[..., :1] * (gain * albedo)
         rgb = np.where(sky[..., None], albedo, np.minimum(lit, 255)).astype(np.uint8)
@@ -173,6 +175,20 @@ class Painter:
             "lightSpecularCoeff": specular,
         }
         return arguments, (scale * colour / 255).astype(np.float32)
+
+    def _bias(self, light: dict[str, Any], view: View, height: int) -> float:
+        """How far below a surface something must lie to be in its shadow, in metres.
+
+        The renderer looks from the light through the camera's projection. A pixel there covers
+        surfaces of different depth, which would shade themselves in stripes if it counted less
+        than that. Twice what the near plane falls short of 5 cm counts for it.
+        """
+        if not self.scene.shadows:
+            return 0.0
+        x, y, z = light["lightDirection"]
+        pixel = 2 * light["lightDistance"] * view.slope[1] / height
+        slant = float(np.hypot(x, y)) / max(z, 0.2)
+        return float(min(2e-3 + 3 * pixel * slant, MAX_BIAS))
 
     def _albedo(self, view: View, numbers: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """Each pixel's surface's colour, 0 to 255, float32 [H, W, 3]."""
@@ -212,9 +228,9 @@ class Painter:
         return offsets
 
 
-def metres(buffer: np.ndarray) -> np.ndarray:
+def metres(buffer: np.ndarray, near: float) -> np.ndarray:
     """Depth along the camera's axis from a depth buffer (0 to 1)."""
-    depth: np.ndarray = (FAR * NEAR) / (FAR - (FAR - NEAR) * buffer.astype(np.float64))
+    depth: np.ndarray = (FAR * near) / (FAR - (FAR - near) * buffer.astype(np.float64))
     return depth
 
 
