@@ -67,7 +67,7 @@ def grid(
     engine, _, rest = env_id.rpartition("/")
     is_robot = engine in ("bullet", "mujoco")
     mass, friction = (
-        ("robot.mass", "robot.friction") if is_robot else ("body.*.mass", "geom.*.friction")
+        ("robot.mass", "robot.friction") if is_robot else ("body.*.mass", "world.friction")
     )
     shifts = [Shift("nominal", 0.0)]
     shifts += [Shift("mass", x, (_constant(mass, "scale", x),)) for x in masses]
