@@ -17,9 +17,9 @@ from envs.robotics.textures import Texture
 
 POOL = 20  # distractors there are, of which up to 10 are shown
 GAP = 0.01  # m between two objects seen from above, at least
-CAMERA = Camera("main", position=(0.85, 0.0, 0.75), target=(0.0, 0.0, 0.0), fov=30.0)
-# One light is on; the others are there to be switched on, where an engine can.
-LIGHTS = (Light(), Light((-0.8, 0.9, 1.6), on=False), Light((0.9, 0.8, 1.2), on=False))
+CAMERA = Camera("main", position=(0.85, 0.0, 0.75), target=(0.0, 0.0, 0.0), fov=36.0)
+# Two more wait to be switched on, where the engine has several.
+LIGHTS = (Light(), Light((-0.6, -0.8, 2.0), on=False), Light((0.2, 1.0, 2.0), on=False))
 AROUND = 0.06  # m beyond the workspace that other objects may stand
 # The arm's joints are drawn back, so that it stands behind the table's middle and not over it.
 AWAY = (0.0, -0.9, 0.0, -2.6, 0.0, 2.2, 0.785, 0.0, 0.0)
