@@ -51,6 +51,7 @@ class Request:
     target: str  # the object to be found
     size: int  # height and width of a picture
     seed: int
+    visibility: bool = False  # whether what covers the object is measured, four times as slow
 
     def record(self) -> dict[str, Any]:
         """As ``dataset.json`` has it."""
@@ -62,6 +63,7 @@ class Request:
             "target": self.target,
             "size": self.size,
             "seed": self.seed,
+            "visibility": self.visibility,
             "shard": SHARD,
         }
 
@@ -73,7 +75,7 @@ class Picture:
     pixels: np.ndarray  # uint8 [S, S, 3]
     position: np.ndarray  # float64 [3], metres
     place: np.ndarray  # float64 [2], where in the picture that is, from 0 to 1
-    visible: float  # share of the target's pixels that nothing covers
+    visible: float  # share of the target's pixels that nothing covers; NaN if not measured
     drawn: dict[str, Any]  # parameter -> value
 
 
@@ -84,7 +86,7 @@ class Pictures:
     pictures: Tensor  # uint8 [N, 3, S, S]
     positions: Tensor  # float32 [N, 3], metres
     places: Tensor  # float32 [N, 2]
-    visible: Tensor  # float32 [N]
+    visible: Tensor  # float32 [N]; NaN where it was not measured
     low: tuple[float, ...]  # corners of the workspace, metres
     high: tuple[float, ...]
     about: dict[str, Any]  # dataset.json
@@ -92,7 +94,7 @@ class Pictures:
 
 def make(request: Request) -> gym.Env[Any, Any]:
     """The environment that draws."""
-    return request.domain.make(request.target, request.size)
+    return request.domain.make(request.target, request.size, visibility=request.visibility)
 
 
 def draw(env: gym.Env[Any, Any], request: Request, index: int) -> Picture:

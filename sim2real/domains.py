@@ -4,12 +4,13 @@ A domain says which pictures there are: an engine, the environment's arguments, 
 random, in a TOML file of ``sim2real/domains``:
 
     sealed = false
-    engine = "mujoco"
+    engine = "bullet"
+    spec = "localise_bullet"       # a randomization spec to begin with, if any
     [kwargs]                       # of TableLocalise
     distractors = "shapes"
-    [[parameter]]                  # as in a randomization spec; and "engine", for what one has only
-    path = "camera.main.position"
-    group = "camera"
+    [[parameter]]                  # as in a spec; and "engine", for what only one of them has
+    path = "task.occluded"
+    group = "distractors"
     …
 
 ``read`` gives those to train and tune on, and refuses the sealed ones: what is measured in a domain
@@ -23,7 +24,7 @@ import hashlib
 import json
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,6 +34,7 @@ import gymnasium as gym
 
 from envs import make_env
 from sim2real.randomization import DomainRandomization
+from sim2real.spec import FOLDER as SPECS
 from sim2real.spec import Spec
 
 FOLDER = Path(__file__).parent / "domains"
@@ -112,16 +114,17 @@ def constant(path: str, value: Any) -> dict[str, Any]:
 def swapped(source: Domain, target: Domain, factor: Factor) -> Domain:
     """``source`` with one factor as it is in ``target``: which one makes the difference?
 
-    The renderer is the engine; objects are the distractors' shapes and number; the others are the
-    parameters of that group. What the two have in common stays.
+    The renderer is the engine; objects are the distractors, their shapes and number; the others
+    are the parameters of that group.
     """
     if factor not in FACTORS:
         raise DomainError(f"there is no factor {factor!r}; there is: {', '.join(FACTORS)}")
     name, sealed = f"{source.name}/{factor}-of-{target.name}", source.sealed or target.sealed
     if factor == "renderer":
         return replace(source, name=name, sealed=sealed, engine=target.engine)
-    kept = tuple(p for p in source.parameters if p.get("group") != factor)
-    taken = tuple(p for p in target.parameters if p.get("group") == factor)
+    group = "distractors" if factor == "objects" else factor
+    kept = tuple(p for p in source.parameters if p.get("group") != group)
+    taken = tuple(p for p in target.parameters if p.get("group") == group)
     kwargs = target.kwargs if factor == "objects" else source.kwargs
     return replace(source, name=name, sealed=sealed, kwargs=kwargs, parameters=(*kept, *taken))
 
@@ -227,12 +230,17 @@ def _parse(name: str, folder: Path | None) -> Domain:
         content = tomllib.loads(file.read_text())
     except tomllib.TOMLDecodeError as error:
         raise DomainError(f"{file}: {error}") from None
-    _check(file, content, {"sealed": bool, "engine": str, "kwargs": dict, "parameter": list})
+    types = {"sealed": bool, "engine": str, "spec": str, "kwargs": dict, "parameter": list}
+    _check(file, content, types)
     if content["engine"] not in ENGINES:
         raise DomainError(f"{file}: engine must be one of {', '.join(ENGINES)}")
-    parameters: Sequence[dict[str, Any]] = content.get("parameter", [])
+    tables: list[dict[str, Any]] = list(content.get("parameter", []))
+    if "spec" in content:
+        Spec.load(content["spec"])  # says what is wrong with it
+        shared = tomllib.loads((SPECS / f"{content['spec']}.toml").read_text())
+        tables = [*shared["parameter"], *tables]
     domain = Domain(
-        name, content["sealed"], content["engine"], content.get("kwargs", {}), tuple(parameters)
+        name, content["sealed"], content["engine"], content.get("kwargs", {}), tuple(tables)
     )
     domain.spec()  # for what is wrong in it
     return domain

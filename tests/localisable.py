@@ -26,10 +26,12 @@ class Drawn(gym.Env[Any, Any]):
     scene = Scene((), cameras=(CAMERA,))
     opened = 0  # environments that are not closed
 
-    def __init__(self, target: str, image_size: int, distractors: str = "shapes") -> None:
+    def __init__(
+        self, target: str, image_size: int, visibility: bool, distractors: str = "shapes"
+    ) -> None:
         if (target, distractors) != ("cube", "shapes"):
             raise ValueError("this stand-in has cubes and shapes only")
-        self.size = image_size
+        self.size, self.visibility = image_size, visibility
         self.observation_space = Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.action_space = Box(-1, 1, (3,), np.float32)
         self.engine = SimpleNamespace(scene=self.scene, unsupported={})
@@ -54,7 +56,7 @@ class Drawn(gym.Env[Any, Any]):
         row = int(self.size / 2 - scale * (position[0] - 0.5))
         column = int(self.size / 2 - scale * position[1])
         picture[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = 255 - grey
-        return picture, {"position": position, "visible": 1.0}
+        return picture, {"position": position, "visible": 1.0 if self.visibility else np.nan}
 
     def close(self) -> None:
         Drawn.opened -= 1

@@ -140,7 +140,7 @@ SOURCE = Domain(
         constant("camera.main.fov", 40, "camera"),
         constant("light.0.ambient", 0.2, "lights"),
         constant("light.1.ambient", 0.2, "lights", engine="mujoco"),
-        constant("task.distractors", 3, "objects"),
+        constant("task.distractors", 3, "distractors"),
     ),
 )
 TARGET = Domain(
@@ -151,7 +151,7 @@ TARGET = Domain(
     (
         constant("camera.main.fov", 60, "camera"),
         constant("camera.main.roll", 0.1, "camera"),
-        constant("task.distractors", 5, "objects"),
+        constant("task.distractors", 5, "distractors"),
     ),
 )
 
@@ -195,7 +195,7 @@ def test_parameters_are_fixed_and_left_out() -> None:
     alone = SOURCE.fixed("alone", {"task.distractors": 0, "task.occluded": 0})
     assert values(alone) == values(SOURCE) | {"task.distractors": 0, "task.occluded": 0}
     assert "camera.main.fov" not in values(SOURCE.without("camera"))
-    with pytest.raises(DomainError, match=r"no group 'noise'.*camera, lights, objects"):
+    with pytest.raises(DomainError, match=r"no group 'noise'.*camera, distractors, lights"):
         SOURCE.without("noise")
 
 
@@ -270,6 +270,8 @@ def test_a_domain_that_was_changed_is_not_opened(folder: Path, tmp_path: Path) -
         ("[kwargs]", "[arguments]", "unknown arguments"),
         ("[kwargs]", "[kwargs", "open.toml"),
         ("low = 40.0", "low = 60.0", "reversed"),
+        ("[kwargs]", 'spec = "localise_bulet"\n[kwargs]', "nearest: localise_bullet"),
+        ("[kwargs]", "spec = 1\n[kwargs]", "spec must be a str"),
         ('"uniform"', '"uniformly"', "uniform"),
     ],
 )

@@ -28,7 +28,7 @@ engine = "drawn"
 [[parameter]]
 path = "task.distractors"
 distribution = {{ kind = "integers", low = 0, high = 10 }}
-group = "objects"
+group = "distractors"
 [[parameter]]
 path = "body.table.grey"
 distribution = {{ kind = "uniform", low = {low}, high = {high} }}

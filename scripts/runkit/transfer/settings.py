@@ -55,4 +55,5 @@ def training_request(arm: Arm, study: Study, seed: int) -> Request:
 
 
 def test_request(domain: Domain, target: str, size: int) -> Request:
-    return Request(domain, target, size, TEST_SEED)
+    # In a test, what is to be occluded is.
+    return Request(domain, target, size, TEST_SEED, visibility=True)
