@@ -57,8 +57,9 @@ class Renderer:
     def _prepare(
         self, data: "mujoco.MjData", camera: int, width: int, height: int
     ) -> tuple["mujoco.MjrRect", "mujoco.MjrContext"]:
-        if self._context is None or (width, height) != (self.width, self.height):
-            self._open(width, height)
+        if self._context is None or width > self.width or height > self.height:
+            # Costs a quarter of a second; smaller pictures are drawn in a corner of the buffer.
+            self._open(max(width, self.width), max(height, self.height))
         assert self._context is not None
         assert self._drawing is not None
         self._context.make_current()

@@ -1,0 +1,69 @@
+"""Objects by name: the eight of Tobin et al. (2017), 4 to 8 cm, and the random meshes."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from envs.robotics.assets import (
+    RANDOM_MESH_SCALE,
+    held_out_meshes,
+    mesh_vertices,
+    training_meshes,
+)
+from envs.robotics.scene import Shape, box, cylinder, mesh, prism, pyramid
+
+SHAPES: dict[str, Shape] = {
+    "cone": pyramid(32, 0.028, 0.03),
+    "cube": box(0.025, 0.025, 0.025),
+    "cylinder": cylinder(0.024, 0.03),
+    "hexagonal_prism": prism(6, 0.028, 0.025),
+    "pyramid": pyramid(4, 0.036, 0.028),
+    "rectangular_prism": box(0.02, 0.035, 0.02),
+    "tetrahedron": pyramid(3, 0.04, 0.028),
+    "triangular_prism": prism(3, 0.034, 0.025),
+}
+DISTRACTORS = ("shapes", "training_meshes", "held_out_meshes")
+DENSITY = 400.0  # kg/m³: a 5 cm cube of it weighs 50 g
+
+
+def shape(name: str) -> Shape:
+    """The shape of that name. Raises ValueError naming those that there are."""
+    if name not in SHAPES:
+        raise ValueError(f"there is no object {name!r}; there is: {', '.join(SHAPES)}")
+    return SHAPES[name]
+
+
+def pool(kind: str, count: int, without: str = "") -> list[Shape]:
+    """``count`` shapes of a kind in DISTRACTORS, spread over all that there are but ``without``."""
+    if kind == "shapes":
+        shapes = [shape for name, shape in SHAPES.items() if name != without]
+        return [shapes[i % len(shapes)] for i in range(count)]
+    if kind not in DISTRACTORS:
+        raise ValueError(f"distractors are one of {', '.join(DISTRACTORS)}, not {kind!r}")
+    files = training_meshes() if kind == "training_meshes" else held_out_meshes()
+    return [mesh(files[i * len(files) // count], RANDOM_MESH_SCALE) for i in range(count)]
+
+
+@cache
+def reach(shape: Shape) -> float:
+    """How far a shape's furthest point is from its origin, seen from above, in metres."""
+    if shape.kind in ("box", "cylinder", "sphere"):
+        across = shape.size[:2] if shape.kind == "box" else shape.size[:1]
+        return float(np.linalg.norm(across))
+    points = shape.vertices if shape.kind == "hull" else _corners(shape.file)
+    return shape.scale * max(float(np.hypot(x, y)) for x, y, _ in points)
+
+
+@cache
+def rest(shape: Shape) -> float:
+    """Height of the origin of an upright shape that stands on a table, in metres."""
+    if shape.kind in ("box", "cylinder", "sphere"):
+        return shape.size[-1]
+    points = shape.vertices if shape.kind == "hull" else _corners(shape.file)
+    return -shape.scale * min(float(z) for _, _, z in points)
+
+
+def _corners(file: Path | None) -> list[tuple[float, float, float]]:
+    assert file is not None
+    return [(x, y, z) for x, y, z in mesh_vertices(file).tolist()]
