@@ -107,7 +107,10 @@ class KukaGrasp(gym.Env[np.ndarray, Any]):
     ``info`` has ``is_success``, whether an object is lifted, and ``attempted``.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 3}
+    metadata: dict[str, Any] = {  # noqa: RUF012  (Gymnasium declares it so)
+        "render_modes": ["rgb_array"],
+        "render_fps": 3,
+    }
 
     def __init__(
         self,
