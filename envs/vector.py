@@ -14,6 +14,8 @@ from envs.resumable import Resumable, ResumableVector
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Vectorization = Literal["sync", "async", "vector_entry_point"]
+# What to put around sub-environment number i, such as sim2real's ``randomized``.
+Wrap = Callable[[gym.Env[Any, Any], int], gym.Env[Any, Any]]
 
 
 def make_vec(
@@ -21,6 +23,7 @@ def make_vec(
     n_envs: int,
     seed: int | None = None,
     vectorization: Vectorization = "sync",
+    wrap: Wrap | None = None,
     **kwargs: Any,
 ) -> VectorEnv[Any, Any, Any]:
     """``n_envs`` copies of ``env_id``, which reset themselves.
@@ -33,10 +36,14 @@ def make_vec(
             seeded by ``reset(seed=...)``.
         vectorization: one after the other in this process (resets in the same step); a process
             each (the same); or the environment's own vectorized form (whichever way that resets).
+        wrap: puts something around each sub-environment, given its number; what it is resets by
+            the seed alone, as all that is saved. An own vectorized form cannot be wrapped.
         kwargs: for ``gymnasium.make``, e.g. ``render_mode``.
 
     """
     if vectorization == "vector_entry_point":
+        if wrap is not None:
+            raise ValueError(f"{env_id}'s own vectorized form cannot be wrapped: use sync or async")
         register_plugins(env_id)
         own = gym.make_vec(env_id, n_envs, vectorization, **kwargs)
         return own if seed is None else ResumableVector(own, seed)
@@ -47,8 +54,9 @@ def make_vec(
                 for number in SIGNALS:  # they are for the process that saves
                     signal.signal(number, signal.SIG_IGN)
             if seed is None:
-                return make_env(env_id, **kwargs)
-            return make_resumable(env_id, seed, index, **kwargs)
+                env = make_env(env_id, **kwargs)
+                return env if wrap is None else wrap(env, index)
+            return make_resumable(env_id, seed, index, wrap, **kwargs)
 
         return construct
 
@@ -71,9 +79,12 @@ def _kill(processes: list[Any]) -> None:
         process.kill()
 
 
-def make_resumable(env_id: str, seed: int, index: int, **kwargs: Any) -> Resumable:
+def make_resumable(
+    env_id: str, seed: int, index: int, wrap: Wrap | None = None, **kwargs: Any
+) -> Resumable:
     """Sub-environment ``index`` of a training run: seeded from its own stream, can be saved."""
-    return Resumable(make_env(env_id, training=True, **kwargs), seed, index)
+    env = make_env(env_id, training=True, **kwargs)
+    return Resumable(env if wrap is None else wrap(env, index), seed, index)
 
 
 def vectorizations(env_id: str) -> list[Vectorization]:

@@ -8,7 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.robotics import mujoco_model
+from envs.robotics import mujoco_model, rotations, urdf
 from envs.robotics.engine import Frame
 from envs.robotics.mujoco_renderer import Renderer
 from envs.robotics.parameters import Parameter, ParameterError, Value, check, scene_parameters
@@ -83,8 +83,11 @@ class MujocoEngine:
         joints = [model.joint(name) for name in robot.joints]
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._dofs = np.array([joint.dofadr[0] for joint in joints])
-        self._tool = model.body(robot.tool_link).id
-        self._tool_point = np.array(robot.tool_point)
+        # The tool's link is a part of another, and lies in that so:
+        holder, frame = urdf.lightened(robot.urdf).frames[robot.tool_link]
+        self._tool = model.body(holder).id
+        self._tool_point = frame[:3, :3] @ robot.tool_point + frame[:3, 3]
+        self._tool_turn = rotations.quaternion(frame[:3, :3])
         self._fingers = {int(model.joint(name).bodyid[0]) for name in robot.fingers}
         self._jacobian = np.zeros((6, model.nv))
 
@@ -172,7 +175,8 @@ class MujocoEngine:
     def tool(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         jacobian = self._tool_jacobian()
         w, x, y, z = self.data.xquat[self._tool]
-        return self._tip, np.array([x, y, z, w]), jacobian[:3] @ self.data.qvel
+        turn = rotations.times(np.array([x, y, z, w]), self._tool_turn)
+        return self._tip, turn, jacobian[:3] @ self.data.qvel
 
     def jacobian(self) -> np.ndarray:
         found: np.ndarray = self._tool_jacobian()[:, self._dofs]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import mujoco
 import numpy as np
 
+from envs.robotics import meshes, urdf
 from envs.robotics.scene import Body, Camera, Light, RobotModel, Scene, Shape
 from envs.robotics.textures import Texture
 
@@ -14,6 +15,8 @@ ROBOT = "robot"
 
 # Between any two things that touch: hard, and no creeping under a steady pull.
 SOLVER = {"solref": [0.01, 1.0], "solimp": [0.95, 0.99, 0.001, 0.5, 2.0], "condim": 4}
+# In the robot's file: whatever is only seen stays.
+KEEP = '<mujoco><compiler discardvisual="false" fusestatic="false"/></mujoco>'
 # Friction against spinning and rolling, as a share of that against sliding (metres).
 SPINNING, ROLLING = 0.005, 0.0001
 
@@ -102,15 +105,17 @@ def _add_mesh(spec: "mujoco.MjSpec", name: str, shape: Shape) -> None:
         mesh.uservert = np.ravel(shape.vertices).astype(np.float64)
         mesh.smoothnormal = False
         return
-    mesh.file, mesh.scale = str(shape.file), [shape.scale] * 3
+    # Read here: MuJoCo takes the first part of a Wavefront file that has several.
+    assert shape.file is not None
+    vertices, triangles = meshes.read(shape.file)
+    mesh.uservert = (shape.scale * vertices).ravel()
+    mesh.userface = triangles.ravel()
 
 
 def _robot_spec(robot: RobotModel) -> "mujoco.MjSpec":
-    folder = robot.urdf.parent
-    text = robot.urdf.read_text().replace("package://", f"{folder}/")
-    spec = mujoco.MjSpec.from_string(text)
-    spec.compiler.fusestatic = False  # links keep their names
-    spec.compiler.discardvisual = False  # or what touches nothing would go
+    text = urdf.lightened(robot.urdf).file.read_text()
+    end = text.index(">", text.index("<robot")) + 1
+    spec = mujoco.MjSpec.from_string(text[:end] + KEEP + text[end:])
     _add_material(spec, ROBOT, Texture("flat", (0.9, 0.9, 0.9)))
     base = spec.worldbody.first_body()
     x, y, z, w = robot.quaternion
@@ -118,9 +123,12 @@ def _robot_spec(robot: RobotModel) -> "mujoco.MjSpec":
     for body in spec.bodies[1:]:
         body.gravcomp = 1.0  # as the arm's own controller does
         for i, geom in enumerate(body.geoms):
-            geom.name, geom.material = f"{ROBOT}/{body.name}/{i}", ROBOT
+            solid = geom.contype != 0
+            geom.name = f"{ROBOT}/{body.name}/{i}" if solid else ""
             geom.contype = geom.conaffinity = 0
-            geom.rgba = [1, 1, 1, 1]
+            geom.mass = 0.0
+            # What is touched is not seen, and the other way round.
+            geom.rgba, geom.material = [1, 1, 1, float(not solid)], "" if solid else ROBOT
     for name, gain, damping, force in zip(
         robot.joints, robot.gains, robot.dampings, robot.forces, strict=True
     ):

@@ -34,10 +34,10 @@ def shape(name: str) -> Shape:
     return SHAPES[name]
 
 
-def pool(kind: str, count: int) -> list[Shape]:
-    """``count`` shapes of a kind in DISTRACTORS, spread over all that there are."""
+def pool(kind: str, count: int, without: str = "") -> list[Shape]:
+    """``count`` shapes of a kind in DISTRACTORS, spread over all that there are but ``without``."""
     if kind == "shapes":
-        shapes = list(SHAPES.values())
+        shapes = [shape for name, shape in SHAPES.items() if name != without]
         return [shapes[i % len(shapes)] for i in range(count)]
     if kind not in DISTRACTORS:
         raise ValueError(f"distractors are one of {', '.join(DISTRACTORS)}, not {kind!r}")

@@ -11,13 +11,16 @@ from envs.robotics.assets import table
 from envs.robotics.parameters import Parameter, Value, check, scene_parameters
 from envs.robotics.robot_env import EngineName, make_engine
 from envs.robotics.robots import PANDA
-from envs.robotics.scene import Body, Camera, Scene
+from envs.robotics.scene import Body, Camera, Light, Scene
 from envs.robotics.tasks.push import turned
 from envs.robotics.textures import Texture
 
 POOL = 20  # distractors there are, of which up to 10 are shown
 GAP = 0.01  # m between two objects seen from above, at least
-CAMERA = Camera("main", position=(0.85, 0.0, 0.75), target=(0.0, 0.0, 0.0), fov=40.0)
+CAMERA = Camera("main", position=(0.85, 0.0, 0.75), target=(0.0, 0.0, 0.0), fov=36.0)
+# Two more wait to be switched on, where the engine has several.
+LIGHTS = (Light(), Light((-0.6, -0.8, 2.0), on=False), Light((0.2, 1.0, 2.0), on=False))
+AROUND = 0.06  # m beyond the workspace that other objects may stand
 # The arm's joints are drawn back, so that it stands behind the table's middle and not over it.
 AWAY = (0.0, -0.9, 0.0, -2.6, 0.0, 2.2, 0.785, 0.0, 0.0)
 OCCLUDED = (0.3, 0.8)  # share of the object that is still seen
@@ -35,25 +38,27 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
 
     | number | what                              | -1     | 1     |
     |--------|-----------------------------------|--------|-------|
-    | 0      | x, towards the camera             | -0.2 m | 0.2 m |
-    | 1      | y, to the camera's right          | -0.3 m | 0.3 m |
-    | 2      | z of the object's origin          | 0 m    | 0.1 m |
+    | 0      | x, towards the camera             | -15 cm | 15 cm |
+    | 1      | y, to the camera's right          | -20 cm | 20 cm |
+    | 2      | z of the object's origin          | 0 cm   | 10 cm |
 
     The reward is minus the error in metres. ``info`` has "position" (m, [3]) and "visible", the
-    share of the object's pixels that no other object covers.
+    share of the object's pixels that no other object covers (NaN if it is not looked for).
 
     Parameters of its own: "task.distractors", 0 to 10 other objects, and "task.occluded", 1 to
     put one of them (shown in any case) in front of the object, so that 30-80% of it is seen.
 
     Args:
         target: one of the eight names in ``envs.robotics.objects.SHAPES``.
-        distractors: "shapes" (the same eight), "training_meshes" or "held_out_meshes".
+        distractors: "shapes" (the other seven), "training_meshes" or "held_out_meshes".
         image_size: S.
+        visibility: whether to look how much of the object is seen, which takes two more pictures
+            or, for an occluded one, up to 22. Without, what is to occlude it may miss it.
         render_mode: "rgb_array" or None.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012
-    low, high = (-0.2, -0.3, 0.0), (0.2, 0.3, 0.1)
+    low, high = (-0.15, -0.2, 0.0), (0.15, 0.2, 0.1)
 
     def __init__(
         self,
@@ -61,17 +66,20 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
         target: str = "cube",
         distractors: str = "shapes",
         image_size: int = 112,
+        visibility: bool = True,
         render_mode: str | None = None,
     ) -> None:
         self.target, self.image_size, self.render_mode = target, image_size, render_mode
+        self.visibility = visibility
         shape = objects.shape(target)
         red = Texture("flat", (0.85, 0.15, 0.1))
         self._others = [
             Body(f"distractor{i}", other, mass=0.1, hidden=True)
-            for i, other in enumerate(objects.pool(distractors, POOL))
+            for i, other in enumerate(objects.pool(distractors, POOL, target))
         ]
         self._target = Body("object", shape, mass=0.1, texture=red)
-        self.scene = Scene((*table(), self._target, *self._others), PANDA, (CAMERA,))
+        bodies = (*table(), self._target, *self._others)
+        self.scene = Scene(bodies, PANDA, (CAMERA,), LIGHTS)
         self.engine = make_engine(engine, self.scene)
         self._own = {
             "task.distractors": Parameter("task.distractors", "integer", 0, 0, 10, live=False),
@@ -106,22 +114,25 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
         occluded: int = self._values["task.occluded"]
         chosen = self.np_random.permutation(len(self._others))[: max(count, occluded)]
         if len(chosen) == 0:
-            return 1.0
-        whole = self._seen()
+            return 1.0 if self.visibility else np.nan
+        whole = self._seen() if self.visibility else 0
         taken = [(self._position[:2], objects.reach(self._target.shape))]
-        visible = 1.0
+        visible = 1.0 if self.visibility else np.nan
         if occluded:
             visible = self._occlude(self._others[chosen[0]], whole, taken)
             chosen = chosen[1:]
         for number in chosen:
             self._put(self._others[number], taken)
-        return visible if len(chosen) == 0 else self._seen() / max(whole, 1)
+        if len(chosen) == 0 or not self.visibility:
+            return visible
+        return self._seen() / max(whole, 1)
 
     def _put(self, body: Body, taken: list[tuple[np.ndarray, float]]) -> None:
         """Somewhere free on the table; nowhere if there is none."""
         radius = objects.reach(body.shape)
         for _ in range(100):
-            place = self.np_random.uniform(self.low[:2], self.high[:2])
+            low, high = np.array(self.low[:2]) - AROUND, np.array(self.high[:2]) + AROUND
+            place = self.np_random.uniform(low, high)
             if all(np.linalg.norm(place - p) > radius + r + GAP for p, r in taken):
                 self._stand(body, place)
                 taken.append((place, radius))
@@ -138,6 +149,9 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
             ahead, aside = self.np_random.uniform(0.9, 1.3), self.np_random.uniform(-0.6, 0.6)
             place = self._position[:2] + near * (ahead * towards + aside * across)
             self._stand(body, place)
+            if not self.visibility:
+                best, best_place = np.nan, place
+                break
             visible = self._seen() / max(whole, 1)
             if OCCLUDED[0] <= visible <= OCCLUDED[1]:
                 best, best_place = visible, place
