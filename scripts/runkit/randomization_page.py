@@ -112,7 +112,7 @@ def one_at_a_time(env: DomainRandomization, rows: Iterable[Row]) -> str:
             f'<div class="card"><h3>{escaped(row.name)}</h3>'
             f'<div class="triple">{figures}</div>{remark}</div>'
         )
-    text = "The same moment with one kind of parameter at its ends, all others nominal unless it says so."
+    text = "The same moment with one kind of parameter at its ends, and others nominal unless said."
     return f"<p>{text}</p>" + f'<div class="rows">{"".join(cards)}</div>'
 
 

@@ -114,6 +114,9 @@ def pattern(paths: list[str]) -> str:
         return paths[0]
     head = _common(paths)
     tail = _common([path[len(head) :][::-1] for path in paths])[::-1]
+    if len(paths) <= 3:
+        middles = (path[len(head) : len(path) - len(tail)] for path in paths)
+        return f"{head}{{{','.join(middles)}}}{tail}"
     return f"{head}*{tail} ({len(paths)})"
 
 

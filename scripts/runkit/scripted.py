@@ -7,18 +7,21 @@ import numpy as np
 from gymnasium.spaces import Box
 
 STRIDE = 0.05  # m, that an action of 1 moves the tool by
-BESIDE = 0.10  # m behind the object, where a push starts
+BESIDE = 0.09  # m behind the object, where a push starts
+TOUCHING = 0.04  # m behind it, where the tool is while it pushes
 ABOVE = 0.12  # m over the table, on the way there
 LOW = 0.03  # m, the tool's height in a push at least
-OVER, DOWN = 10, 20  # steps by which the tool is over the start, and down at it
+OVER, DOWN = 14, 22  # steps by which the tool is over the start, and down at it
 
 
-def actions(env: gym.Env[Any, Any], steps: int, options: dict[str, Any]) -> list[np.ndarray]:
+def actions(
+    env: gym.Env[Any, Any], steps: int, options: dict[str, Any] | None = None, seed: int = 0
+) -> list[np.ndarray]:
     """Up to ``steps`` actions. Where a tool is moved it goes to the goal, or pushes an object
     there; elsewhere actions swing smoothly through their space, or are random where they are no
     numbers, the same every time.
 
-    The tool is steered by what is observed, so ``env`` is reset (seed 0, with ``options``) and
+    The tool is steered by what is observed, so ``env`` is reset (with ``seed`` and ``options``) and
     played; where the actions are played afterwards, they are the same whatever is observed.
     """
     space = env.action_space
@@ -27,12 +30,10 @@ def actions(env: gym.Env[Any, Any], steps: int, options: dict[str, Any]) -> list
         return [np.asarray(space.sample()) for _ in range(steps)]
     if not moves_a_tool(env):
         return swinging(space, steps)
-    observation, _ = env.reset(seed=0, options=options)
-    start, played = observation, []
-    for step in range(steps):
-        action = np.zeros(space.shape, space.dtype)
-        action[:3] = np.clip(_way(start, observation, step) / STRIDE, -1, 1)
-        action[3:] = -1.0  # fingers shut
+    observation, _ = env.reset(seed=seed, options=options)
+    played = []
+    for place in waypoints(observation, steps):
+        action = steered(space, observation, place)
         played.append(action)
         observation, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
@@ -47,23 +48,33 @@ def moves_a_tool(env: gym.Env[Any, Any]) -> bool:
     return named and getattr(env.unwrapped, "control", None) == "end_effector"
 
 
-def _way(start: dict[str, np.ndarray], now: dict[str, np.ndarray], step: int) -> np.ndarray:
-    """From the tool to where it should be next."""
-    tool, goal = now["observation"][:3], start["desired_goal"]
-    thing = start["achieved_goal"]
-    if np.allclose(thing, start["observation"][:3]):  # the tool itself has a goal
-        return np.asarray(goal - tool)
-    along = (goal - thing) * [1, 1, 0]
-    along /= max(float(np.linalg.norm(along)), 1e-9)
-    behind = np.array([*(thing - BESIDE * along)[:2], max(thing[2], LOW)])
-    if step < OVER:
-        return np.asarray([*behind[:2], ABOVE] - tool)
-    if step < DOWN:
-        return np.asarray(behind - tool)
-    # At a fixed speed and height; what is pushed ends before the tool.
-    left = goal - BESIDE / 3 * along - tool
-    forward = max(0.0, float(left @ along))
-    return np.asarray(min(forward, STRIDE / 3) * along + [0, 0, behind[2] - tool[2]])
+def steered(space: Box, observation: dict[str, np.ndarray], place: np.ndarray) -> np.ndarray:
+    """The action that moves the tool towards ``place``, fingers shut."""
+    action = np.full(space.shape, -1.0, space.dtype)
+    action[:3] = np.clip((place - observation["observation"][:3]) / STRIDE, -1, 1)
+    return action
+
+
+def waypoints(start: dict[str, np.ndarray], steps: int) -> np.ndarray:
+    """Where the tool should be after each step, [steps, 3] in metres, from a first observation.
+
+    Straight to the goal if the tool itself has one. Else over a place behind the object, down to
+    it, and along to where the object is at its goal.
+    """
+    tool, thing, goal = start["observation"][:3], start["achieved_goal"], start["desired_goal"]
+    if np.allclose(thing, tool):
+        corners, times = [tool, goal], [0, OVER]
+    else:
+        along = (goal - thing) * [1, 1, 0]
+        along /= max(float(np.linalg.norm(along)), 1e-9)
+        height = max(float(thing[2]), LOW)
+        behind = np.array([*(thing - BESIDE * along)[:2], height])
+        over = np.array([*behind[:2], ABOVE])
+        end = np.array([*(goal - TOUCHING * along)[:2], height])
+        corners, times = [tool, over, behind, end], [0, OVER, DOWN, steps]
+    after = np.arange(1, steps + 1)
+    parts = [np.interp(after, times, [corner[k] for corner in corners]) for k in range(3)]
+    return np.stack(parts, axis=1)
 
 
 def swinging(space: Box, steps: int) -> list[np.ndarray]:
