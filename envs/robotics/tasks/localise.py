@@ -134,7 +134,7 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
             low, high = np.array(self.low[:2]) - AROUND, np.array(self.high[:2]) + AROUND
             place = self.np_random.uniform(low, high)
             if all(np.linalg.norm(place - p) > radius + r + GAP for p, r in taken):
-                self._stand(body, place)
+                self._stand(body, place, self.np_random.uniform(-np.pi, np.pi))
                 taken.append((place, radius))
                 return
 
@@ -144,26 +144,27 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
         towards /= np.linalg.norm(towards)
         across = np.array([-towards[1], towards[0]])
         near = objects.reach(body.shape) + objects.reach(self._target.shape)
-        best, best_place = 1.0, self._position[:2] + towards * near
+        best, chosen = 1.0, (self._position[:2] + towards * near, 0.0)
         for _ in range(20):
             ahead, aside = self.np_random.uniform(0.9, 1.3), self.np_random.uniform(-0.6, 0.6)
-            place = self._position[:2] + near * (ahead * towards + aside * across)
-            self._stand(body, place)
+            pose = (
+                self._position[:2] + near * (ahead * towards + aside * across),
+                self.np_random.uniform(-np.pi, np.pi),
+            )
+            self._stand(body, *pose)
             if not self.visibility:
-                best, best_place = np.nan, place
+                best, chosen = np.nan, pose
                 break
             visible = self._seen() / max(whole, 1)
-            if OCCLUDED[0] <= visible <= OCCLUDED[1]:
-                best, best_place = visible, place
-                break
             if OCCLUDED[0] <= visible < best:
-                best, best_place = visible, place
-        self._stand(body, best_place)
-        taken.append((best_place, objects.reach(body.shape)))
+                best, chosen = visible, pose
+            if best <= OCCLUDED[1]:
+                break
+        self._stand(body, *chosen)
+        taken.append((chosen[0], objects.reach(body.shape)))
         return best
 
-    def _stand(self, body: Body, place: np.ndarray) -> None:
-        yaw = self.np_random.uniform(-np.pi, np.pi)
+    def _stand(self, body: Body, place: np.ndarray, yaw: float) -> None:
         self.engine.place(body.name, np.array([*place, objects.rest(body.shape)]), turned(yaw))
 
     def _seen(self) -> int:
