@@ -44,12 +44,11 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[
 
 def trajectory(env: Any, steps: int = 40) -> np.ndarray:
     """[5 steps, observation]: dropped on its feet, back, head, tail, and folded on its knees."""
-    rng = np.random.default_rng(0)
     env.reset(seed=0)
     inner = env.unwrapped
     found = []
     for start in (0.0, np.pi, np.pi / 2, -np.pi / 2, 1.0):
-        position = inner.init_qpos.copy()
+        rng, position = np.random.default_rng(0), inner.init_qpos.copy()
         position[1:3] = 0.3, start
         if start == 1.0:
             position[3:] = inner.model.jnt_range[3:, 1]
