@@ -8,7 +8,7 @@ from gymnasium.spaces import Box
 
 from envs.robotics import objects
 from envs.robotics.assets import table
-from envs.robotics.parameters import Parameter, Value, check, scene_parameters
+from envs.robotics.parameters import Parameter, ParameterError, Value, check, scene_parameters
 from envs.robotics.robot_env import EngineName, make_engine
 from envs.robotics.robots import PANDA
 from envs.robotics.scene import Body, Camera, Light, Scene
@@ -187,11 +187,21 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
         self.engine.close()
 
     def parameters(self) -> dict[str, Parameter]:
-        """Everything that may be changed: the engine's and the task's."""
-        return {**self.engine.parameters(), **self._own}
+        """Everything that may be changed: what is seen of the engine's, and the task's."""
+        seen = {path: p for path, p in self.engine.parameters().items() if p.visual}
+        return {**seen, **self._own}
+
+    @property
+    def unsupported(self) -> dict[str, str]:
+        """Path -> why it cannot be changed here, though the engine could."""
+        parameters = self.engine.parameters().items()
+        return {path: "nothing moves in this task" for path, p in parameters if not p.visual}
 
     def set_parameters(self, values: dict[str, Value]) -> None:
         """As ``RobotEnv.set_parameters``."""
+        for path in values:
+            if path in self.unsupported:
+                raise ParameterError(f"{path} cannot be changed: {self.unsupported[path]}")
         check({**scene_parameters(self.scene), **self._own}, values)
         own = {path: value for path, value in values.items() if path in self._own}
         self.engine.set({path: value for path, value in values.items() if path not in own})
