@@ -324,6 +324,14 @@ def test_the_robot_touches_bodies_but_not_itself(engine: Any) -> None:
     np.testing.assert_allclose(one.joints()[0], bent, atol=1e-3)
 
 
+def test_nothing_is_worked_out_between_what_stands_still(engine: Any) -> None:
+    """A block that the robot's base stands in, unlike one that is thrown at it."""
+    block = Body("block", box(0.05, 0.05, 0.05), position=PANDA.position)
+    still, thrown = (engine(replace(block, mass=mass), robot=PANDA) for mass in (0.0, 1.0))
+    assert not still.touching("robot", "block")
+    assert thrown.touching("robot", "block")
+
+
 # Hidden bodies
 
 
