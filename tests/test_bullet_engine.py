@@ -545,6 +545,16 @@ def test_shadows_only_where_wanted(engine: Any) -> None:
     assert (shaded[1] < 32).mean() > 0.95  # to the left: the light stands to the right
 
 
+def test_coarse_shadows_of_large_pictures_are_those_of_small_ones(engine: Any) -> None:
+    block = Body("block", box(0.1, 0.1, 0.1), position=(0.0, 0.0, 0.1))
+    camera = replace(TOP, position=(0.0, 0.0, 1.5))
+    one = engine(FLOOR, block, cameras=(camera,), lights=(Light((1.0, 0.5, 1.5)),))
+    large = one.rgb("top", 512, 512).reshape(128, 4, 128, 4, 3).mean(axis=(1, 3))
+    difference = np.abs(large - one.rgb("top", 128, 128)).max(axis=2)
+    assert np.median(difference) <= 1
+    assert (difference > 8).mean() < 0.05  # along edges
+
+
 # The robot
 
 
@@ -576,7 +586,8 @@ def test_the_tools_velocity_is_the_jacobians(engine: Any) -> None:
 
 def test_drives_close_errors_at_their_rate(engine: Any) -> None:
     """The velocity is gain x error: in every step, that share of it goes."""
-    one = engine(robot=PANDA, gravity=(0.0, 0.0, 0.0))
+    far = replace(CUBE, position=(5.0, 0.0, 0.0))  # with which the solver works to the end
+    one = engine(far, robot=PANDA, gravity=(0.0, 0.0, 0.0))
     targets = np.array(PANDA.home)
     targets[6] += 0.02  # little enough that no drive reaches its force
     for gain in (20.0, 5.0):
