@@ -168,6 +168,21 @@ def test_a_restored_state_goes_on_the_same(engine: Any, before: int) -> None:
         np.testing.assert_array_equal(trajectory(one), first)
 
 
+def test_a_placed_body_forgets_how_it_lay(engine: Any) -> None:
+    """PyBullet keeps its inertia tensor along the axes that it had before."""
+    blob = everything().bodies[3]
+    place, turn = np.array([0.0, 0.0, 0.05]), np.array([0.1, 0.2, 0.3, 0.927361849])
+    fresh, used = engine(FLOOR, blob), engine(FLOOR, blob)
+    used.place("blob", np.array([0.1, 0.0, 0.05]), np.array([0.5, 0.5, -0.5, 0.5]))
+    used.step(40)
+    motions = []
+    for one in (fresh, used):
+        one.place("blob", place, turn)
+        one.step(40)
+        motions.append(np.concatenate([*one.pose("blob"), *one.velocity("blob")]))
+    np.testing.assert_array_equal(*motions)
+
+
 def test_taking_a_state_changes_no_place(engine: Any) -> None:
     one = engine(*everything().bodies, robot=PANDA)
     one.step(100)
@@ -507,7 +522,9 @@ def test_flat_colours_in_full_light_are_themselves(engine: Any) -> None:
     one.set({"light.0.ambient": 1.0, "light.0.diffuse": 1.0})  # twice as bright, where it can be
     np.testing.assert_allclose(one.rgb("top", 32, 32)[16, 16], (255, 204, 102), atol=3)
     one.set({"light.0.on": 0})
-    assert (one.rgb("top", 32, 32)[16, 16] == 0).all()
+    dark = one.rgb("top", 32, 32)
+    assert (dark[16, 16] == 0).all()
+    np.testing.assert_array_equal(dark[0, 0], frame.rgb[0, 0])  # the sky shines by itself
 
 
 def test_textures_are_wrapped_once_around_each_face(engine: Any) -> None:

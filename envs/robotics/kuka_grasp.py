@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.quiet import quiet
-from envs.robotics import assets, rotations
+from envs.robotics import assets
+from envs.robotics.kinematics import rotation_between
 
 with quiet():  # it prints when it was built
     import pybullet
@@ -28,6 +29,7 @@ SETTLING = 500  # substeps at most, for each dropped object
 # Joints of the SDF file: seven of the arm, the gripper's turn, two fingers and their tips.
 ARM, WRIST, FINGERS, TIPS = list(range(7)), 7, (8, 11), (10, 13)
 FLANGE = 6
+DOWN = np.array([0.0, 1.0, 0.0, 0.0])  # the flange's orientation: half a turn about y
 HOME = (
     0.0064,
     0.4132,
@@ -248,10 +250,7 @@ class KukaGrasp(gym.Env[np.ndarray, Any]):
             position, quaternion = self.flange()
             if position[2] <= stop:
                 return
-            # The rotation that is missing to half a turn about y, as a vector: twice the sine of
-            # half its angle, along its axis.
-            missing = rotations.times((0, 1, 0, 0), rotations.inverse(quaternion))
-            turn = 2 * missing[:3] * np.sign(missing[3] or 1.0)
+            turn = rotation_between(quaternion, DOWN)
             error = np.concatenate([self._target - position, turn])
             angles = [
                 state[0]
