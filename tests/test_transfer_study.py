@@ -52,7 +52,7 @@ def worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(domains, "ENGINES", ("drawn",))
     monkeypatch.setattr(domains, "FOLDER", folder)
     monkeypatch.setattr(settings, "LEDGER", tmp_path / "readings.jsonl")
-    monkeypatch.setattr(dataset, "SHARD", 16)
+    monkeypatch.setattr(settings, "SHARD", 16)
     monkeypatch.setattr(training, "EVALUATED", 16)
     monkeypatch.setattr("runkit.transfer.pictures.SIDE", 2)
     monkeypatch.setenv("FIRSTHAND_DATA", str(tmp_path / "data"))
