@@ -25,7 +25,14 @@ class Predict(Protocol):
 
 
 def evaluate(predict: Predict, envs: VectorEnv, seed: int = EVALUATION_SEED) -> np.ndarray:
-    """Plays one episode in each sub-environment and returns the undiscounted returns.
+    """The returns of ``play``, float64 [n_envs]."""
+    return play(predict, envs, seed)[0]
+
+
+def play(
+    predict: Predict, envs: VectorEnv, seed: int = EVALUATION_SEED
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Plays one episode in each sub-environment.
 
     Args:
         predict: an agent's ``predict``, ours or Stable-Baselines3's.
@@ -35,10 +42,12 @@ def evaluate(predict: Predict, envs: VectorEnv, seed: int = EVALUATION_SEED) -> 
         seed: seed of the first episode.
 
     Returns:
-        float64 [n_envs], the sum of rewards of the first episode of each sub-environment.
+        The sum of rewards of the first episode of each sub-environment, float64 [n_envs], and
+        whether it ended in success, bool [n_envs]; None where ``info`` has no "is_success".
 
     """
     returns = np.zeros(envs.num_envs)
+    successes: np.ndarray | None = None
     running = np.ones(envs.num_envs, dtype=bool)
     state, first = None, np.ones(envs.num_envs, dtype=bool)
     step, of = 0, " of an evaluation"
@@ -47,10 +56,22 @@ def evaluate(predict: Predict, envs: VectorEnv, seed: int = EVALUATION_SEED) -> 
     while running.any():
         actions, state = predict(observations, state, first, deterministic=True)
         with environment_failures(step, of):
-            observations, rewards, terminated, truncated, _ = envs.step(actions)
+            observations, rewards, terminated, truncated, infos = envs.step(actions)
         check_rewards(rewards[running], step, of)
         step += 1
         returns += np.where(running, rewards, 0.0)
+        if "is_success" in infos:
+            now = _successes(infos)
+            successes = now if successes is None else np.where(running, now, successes)
         first = terminated | truncated
         running &= ~first
-    return returns
+    return returns, successes
+
+
+def _successes(infos: dict[str, Any]) -> np.ndarray:
+    """Whether each sub-environment is in success, bool [n_envs]."""
+    now = np.asarray(infos["is_success"], dtype=bool)
+    if "final_info" in infos:  # of episodes whose place the next one has taken in the same step
+        last = np.asarray(infos["final_info"]["is_success"], dtype=bool)
+        now = np.where(infos["_final_info"], last, now)
+    return now

@@ -16,6 +16,8 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
     A simulator's state cannot be read in general (contact caches, generators hidden in C++), but
     an episode is determined by its seed and its actions. So every episode gets a seed of its own,
     drawn from this wrapper's stream, and a snapshot is that seed, the actions, and the stream.
+    What else an episode depends on, a wrapper inside has as ``setting`` (plain data, as it was at
+    the reset) and takes back through ``set_setting``.
     Where a wrapper inside lets a game go on through a reset (``goes_on``), the whole game is
     remembered, with the places of those resets.
 
@@ -51,12 +53,15 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data that ``restore`` takes."""
-        return {
+        snapshot = {
             "episode_seed": self.episode_seed,
             "actions": np.stack(self.actions) if self.actions else None,
             "resets": [*self.resets],
             "rng": self.rng.bit_generator.state,
         }
+        if self.env.has_wrapper_attr("setting"):
+            snapshot["setting"] = self.env.get_wrapper_attr("setting")
+        return snapshot
 
     def restore(self, snapshots: list[dict[str, Any]]) -> None:
         """Replays this sub-environment's own snapshot out of those of all sub-environments."""
@@ -66,6 +71,8 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
             raise ValueError("the episode's actions are no array")
         if any(type(count) is not int for count in resets):
             raise ValueError("the episode's resets are no numbers")
+        if self.env.has_wrapper_attr("setting"):
+            self.env.get_wrapper_attr("set_setting")(mine["setting"])
         self.reset(seed=int(mine["episode_seed"]))
         for count, action in enumerate(() if actions is None else actions):
             if resets and count == resets[0]:

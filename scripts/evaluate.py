@@ -12,7 +12,7 @@ from runkit.errors import UserError, run_main
 from runkit.rundir import RunDir
 
 from agents import load
-from agents.evaluation import EVALUATION_SEED, evaluate
+from agents.evaluation import EVALUATION_SEED, play
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def main(args: list[str]) -> int:
     envs = make_envs(config["env_id"], arguments.episodes)
     if envs.single_observation_space != agent.observation_space:
         raise UserError(f"{arguments.run_dir}: the policy was not trained on {config['env_id']}")
-    returns = evaluate(agent.predict, envs, arguments.seed)
+    returns, successes = play(agent.predict, envs, arguments.seed)
     result = {
         "algorithm": config["algorithm"],
         "env_id": config["env_id"],
@@ -48,11 +48,15 @@ def main(args: list[str]) -> int:
         "return_std": float(returns.std()),
         "returns": returns.tolist(),
     }
+    if successes is not None:
+        result["success_rate"] = float(successes.mean())
     if arguments.json:
         print(json.dumps(result))
     else:
         mean, std = result["return_mean"], result["return_std"]
         print(f"{config['algorithm']} on {config['env_id']}: return {mean:.1f} ± {std:.1f}", end="")
+        if successes is not None:
+            print(f", {result['success_rate']:.0%} successes", end="")
         print(f" over {arguments.episodes} episodes, seeds from {arguments.seed}")
     return 0
 

@@ -96,7 +96,7 @@ class DomainRandomization(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConst
             check(self.parameters, values)
             timed: list[Bound] = []
         else:
-            seed, episode = self._next(seed)
+            seed, episode = self.next_episode(seed)
             check(self.parameters, exact)
             drawn = {b.path: self._draw(b, seed, episode, 0) for b in self.bound}
             values = {**drawn, **exact}
@@ -142,8 +142,8 @@ class DomainRandomization(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConst
         self._end()
         super().close()
 
-    def _next(self, seed: int | None) -> tuple[int, int]:
-        """Seed and number of the next episode: a new seed's first, or the one after the last."""
+    def next_episode(self, seed: int | None) -> tuple[int, int]:
+        """Seed and number of what ``reset(seed)`` begins: a new seed's first, or the next one."""
         if seed is not None:
             return int(seed), 0
         if self.seed is None:

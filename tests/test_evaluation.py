@@ -12,7 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import SAC, SACConfig
-from agents.evaluation import EVALUATION_SEED, evaluate
+from agents.evaluation import EVALUATION_SEED, evaluate, play
 from envs import make_vec
 
 
@@ -81,6 +81,29 @@ def test_first_episode_of_every_environment(mode: AutoresetMode) -> None:
         envs.step(envs.action_space.sample())
     np.testing.assert_array_equal(evaluate(predict, envs, seed=77), first)
     np.testing.assert_allclose(evaluate(predict, envs), one_by_one(12, EVALUATION_SEED), rtol=1e-12)
+
+
+class Trial(Lottery):
+    """Succeeds at the last step of episodes of an even length, and at every other step of all."""
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        observation, info = super().reset(**kwargs)
+        self.even = info["length"] % 2 == 0
+        return observation, {"is_success": True}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        *rest, info = super().step(action)
+        return *rest, info | {"is_success": self.even or self.left > 0}
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_success_counts_at_an_episodes_end(mode: AutoresetMode) -> None:
+    _, successes = play(predict, SyncVectorEnv([Trial] * 12, autoreset_mode=mode), seed=77)
+    lengths = [Lottery().reset(seed=77 + i)[1]["length"] for i in range(12)]
+    assert successes is not None
+    assert successes.tolist() == [length % 2 == 0 for length in lengths]
+    assert 0 < successes.sum() < 12
+    assert play(predict, SyncVectorEnv([Lottery] * 2, autoreset_mode=mode))[1] is None
 
 
 def test_state_and_episode_starts_are_handed_on() -> None:

@@ -41,18 +41,22 @@ class Renderer:
         """Colours, depth and segmentation of the same moment."""
         view, drawing = self._prepare(data, camera, width, height)
         rgb = self._colours(view, drawing)
-        buffer = np.empty((height, width), np.float32)
-        mujoco.mjr_readPixels(None, buffer, view, drawing)
         flags = self.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = True
         ids = self._colours(view, drawing).astype(np.int32)
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = False
+        # Read now: segmentation draws without multisampling, that is, through the pixels' middles.
+        buffer = np.empty((height, width), np.float32)
+        mujoco.mjr_readPixels(None, buffer, view, drawing)
         ids = ids[..., 0] + (ids[..., 1] << 8) + (ids[..., 2] << 16)
         table = np.zeros(self.scene.ngeom + 1, np.int32)  # 0: nothing is drawn there
         for drawn in self.scene.geoms[: self.scene.ngeom]:
             if drawn.segid >= 0:
                 table[drawn.segid + 1] = self.numbers[drawn.objid]
-        return Frame(rgb, self._metres(buffer[::-1]), table[ids])
+        segmentation = table[ids]
+        metres = self._metres(buffer[::-1])
+        metres[segmentation == 0] = np.inf  # the sky is painted on a box
+        return Frame(rgb, metres, segmentation)
 
     def _prepare(
         self, data: "mujoco.MjData", camera: int, width: int, height: int
@@ -95,8 +99,8 @@ class Renderer:
         """The depth buffer (1 at the near plane, 0 at the far one) as metres along the axis."""
         near = self.model.vis.map.znear * self.model.stat.extent
         far = self.model.vis.map.zfar * self.model.stat.extent
-        metres = near * far / (near + buffer.astype(np.float64) * (far - near))
-        return np.where(buffer > 0, metres, np.inf).astype(np.float32)
+        metres: np.ndarray = near * far / (near + buffer.astype(np.float64) * (far - near))
+        return metres.astype(np.float32)
 
     def close(self) -> None:
         if self._context is None:

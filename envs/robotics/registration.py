@@ -23,4 +23,6 @@ def register() -> None:
                     kwargs={"engine": engine},
                 )
     if "bullet/KukaGrasp-v0" not in gym.registry:
-        gym.register("bullet/KukaGrasp-v0", "envs.robotics.kuka_grasp:KukaGrasp")
+        gym.register(
+            "bullet/KukaGrasp-v0", "envs.robotics.kuka_grasp:KukaGrasp", max_episode_steps=15
+        )
