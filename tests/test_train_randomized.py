@@ -77,7 +77,6 @@ def test_a_wrong_spec_is_one_line(tmp_path: Path, flags: list[str], words: list[
 
 
 def test_an_own_vectorized_form_cannot_be_randomized(tmp_path: Path, spec: Path) -> None:
-    spec.write_text(SPEC.replace("action", "observation"))
     flags = ["a2c", "CartPole-v1", "--run-dir", tmp_path / "run", "--randomization", spec]
     flags += ["--vectorization", "vector_entry_point", "--n-envs", "2", "--threads", "1"]
     assert_error(run(train_agent.main, *flags), "sync or async")

@@ -102,6 +102,8 @@ class Training:
     def start(cls, job: Job) -> "Training":
         """A new run in a new directory, made only once the job is known to be possible."""
         job = replace(job, run=replace(job.run, device=choose_device(job.run.device)))
+        if job.run.randomization is not None and job.run.vectorization == "vector_entry_point":
+            raise UserError("--randomization needs --vectorization sync or async")
         probe = new_agent(job, make_envs(job.env_id, 1, wrap=wrap_of(job)))
         path = new_path(job.run.run_dir, job.algorithm, job.env_id, job.run.seed)
         job = replace(job, run=settle(job, probe))
@@ -364,9 +366,7 @@ def settle(job: Job, scratch: Agent) -> RunOptions:
     compile_, why = choose_compile(run.compile, expected_updates(job), device)
     way, rates = choose_vectorization(job.env_id, run.n_envs, run.vectorization)
     if run.randomization is not None and way == "vector_entry_point":
-        if run.vectorization != "auto":
-            raise UserError(f"--randomization needs --vectorization sync or async, not {way}")
-        way = "sync"
+        way = "sync"  # nothing can be put around what is inside the other
     print(f"device: {device}")
     print(f"threads: {threads} ({how})")
     print(f"torch.compile: {'on' if compile_ else 'off'} ({why})")
