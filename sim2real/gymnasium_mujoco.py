@@ -235,8 +235,14 @@ class GymnasiumMujoco:
 
     def _add_cameras(self) -> None:
         model = self.model
+        renderer = getattr(self.env, "mujoco_renderer", None)
         for i in range(model.ncam):
             path = f"camera.{_name(model.camera(i))}"
+            if getattr(renderer, "camera_id", i) != i:
+                for what in ("position", "fov"):
+                    self.unsupported[f"{path}.{what}"] = "render() sees nothing through it; make "
+                    self.unsupported[f"{path}.{what}"] += f"the environment with camera_id={i}"
+                continue
             about: dict[str, Any] = {"visual": True, "derived": True}
             position, fov = model.cam_pos[i], model.cam_fovy[i : i + 1]
             self._add_array(f"{path}.position", "vector", position, -100, 100, unit="m", **about)

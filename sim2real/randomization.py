@@ -270,12 +270,11 @@ def _inside(env: gym.Env[Any, Any]) -> Any:
 
 def _unsupported(inside: Any) -> dict[str, str]:
     """Path -> why the environment, which has such a thing, cannot change it."""
-    if inside is None or hasattr(inside, "unsupported"):
-        return {} if inside is None else dict(inside.unsupported)
-    engine = inside.engine
-    return {
-        path: reason
-        for path in scene_parameters(engine.scene)
-        for pattern, reason in engine.unsupported.items()
-        if fnmatchcase(path, pattern)
-    }
+    found: dict[str, str] = dict(getattr(inside, "unsupported", {}))
+    engine = getattr(inside, "engine", None)
+    if engine is not None:
+        for path in scene_parameters(engine.scene):
+            for pattern, reason in engine.unsupported.items():
+                if fnmatchcase(path, pattern):
+                    found[path] = reason
+    return found

@@ -92,8 +92,9 @@ class Trial(Lottery):
         return observation, {"is_success": True}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        *rest, info = super().step(action)
-        return *rest, info | {"is_success": self.even or self.left > 0}
+        observation, reward, terminated, truncated, _ = super().step(action)
+        info = {"is_success": self.even or self.left > 0}
+        return observation, reward, terminated, truncated, info
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])

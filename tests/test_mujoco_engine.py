@@ -294,7 +294,7 @@ def test_drives_close_errors_at_their_gain_and_hold_against_gravity(engine: Any)
     home = np.array(PANDA.home)
     one.step(500)
     np.testing.assert_allclose(one.joints()[0], home, atol=1e-4)
-    target = home + [0.1, 0, 0, 0, 0, 0, 0, 0, 0]
+    target = home + np.array([0.1, 0, 0, 0, 0, 0, 0, 0, 0])
     one.set({"joint.panda_joint1.gain": 5.0})
     one.drive(target)
     one.step(100)

@@ -162,7 +162,7 @@ class RobotEnv(gym.Env[Any, np.ndarray]):
         """The reward of being at ``achieved_goal`` [..., 3] when ``desired_goal`` is wanted."""
         difference = achieved_goal - desired_goal
         distance = np.sqrt((difference * difference).sum(-1))
-        return -distance if self.reward == "dense" else -(distance > self.task.tolerance) * 1.0
+        return -distance if self.reward == "dense" else (distance > self.task.tolerance) * -1.0
 
     def compute_terminated(
         self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any

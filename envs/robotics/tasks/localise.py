@@ -8,7 +8,7 @@ from gymnasium.spaces import Box
 
 from envs.robotics import objects
 from envs.robotics.assets import table
-from envs.robotics.parameters import Parameter, Value, check, scene_parameters
+from envs.robotics.parameters import Parameter, ParameterError, Value, check, scene_parameters
 from envs.robotics.robot_env import EngineName, make_engine
 from envs.robotics.robots import PANDA
 from envs.robotics.scene import Body, Camera, Light, Scene
@@ -134,7 +134,7 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
             low, high = np.array(self.low[:2]) - AROUND, np.array(self.high[:2]) + AROUND
             place = self.np_random.uniform(low, high)
             if all(np.linalg.norm(place - p) > radius + r + GAP for p, r in taken):
-                self._stand(body, place)
+                self._stand(body, place, self.np_random.uniform(-np.pi, np.pi))
                 taken.append((place, radius))
                 return
 
@@ -144,26 +144,27 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
         towards /= np.linalg.norm(towards)
         across = np.array([-towards[1], towards[0]])
         near = objects.reach(body.shape) + objects.reach(self._target.shape)
-        best, best_place = 1.0, self._position[:2] + towards * near
+        best, chosen = 1.0, (self._position[:2] + towards * near, 0.0)
         for _ in range(20):
             ahead, aside = self.np_random.uniform(0.9, 1.3), self.np_random.uniform(-0.6, 0.6)
-            place = self._position[:2] + near * (ahead * towards + aside * across)
-            self._stand(body, place)
+            pose = (
+                self._position[:2] + near * (ahead * towards + aside * across),
+                self.np_random.uniform(-np.pi, np.pi),
+            )
+            self._stand(body, *pose)
             if not self.visibility:
-                best, best_place = np.nan, place
+                best, chosen = np.nan, pose
                 break
             visible = self._seen() / max(whole, 1)
-            if OCCLUDED[0] <= visible <= OCCLUDED[1]:
-                best, best_place = visible, place
-                break
             if OCCLUDED[0] <= visible < best:
-                best, best_place = visible, place
-        self._stand(body, best_place)
-        taken.append((best_place, objects.reach(body.shape)))
+                best, chosen = visible, pose
+            if best <= OCCLUDED[1]:
+                break
+        self._stand(body, *chosen)
+        taken.append((chosen[0], objects.reach(body.shape)))
         return best
 
-    def _stand(self, body: Body, place: np.ndarray) -> None:
-        yaw = self.np_random.uniform(-np.pi, np.pi)
+    def _stand(self, body: Body, place: np.ndarray, yaw: float) -> None:
         self.engine.place(body.name, np.array([*place, objects.rest(body.shape)]), turned(yaw))
 
     def _seen(self) -> int:
@@ -186,11 +187,21 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
         self.engine.close()
 
     def parameters(self) -> dict[str, Parameter]:
-        """Everything that may be changed: the engine's and the task's."""
-        return {**self.engine.parameters(), **self._own}
+        """Everything that may be changed: what is seen of the engine's, and the task's."""
+        seen = {path: p for path, p in self.engine.parameters().items() if p.visual}
+        return {**seen, **self._own}
+
+    @property
+    def unsupported(self) -> dict[str, str]:
+        """Path -> why it cannot be changed here, though the engine could."""
+        parameters = self.engine.parameters().items()
+        return {path: "nothing moves in this task" for path, p in parameters if not p.visual}
 
     def set_parameters(self, values: dict[str, Value]) -> None:
         """As ``RobotEnv.set_parameters``."""
+        for path in values:
+            if path in self.unsupported:
+                raise ParameterError(f"{path} cannot be changed: {self.unsupported[path]}")
         check({**scene_parameters(self.scene), **self._own}, values)
         own = {path: value for path, value in values.items() if path in self._own}
         self.engine.set({path: value for path, value in values.items() if path not in own})
