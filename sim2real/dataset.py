@@ -2,7 +2,7 @@
 
     FOLDER/dataset.json           of what, and the domain's digest
     FOLDER/00000.safetensors, …   some hundred pictures each: pictures uint8 [n, 3, S, S],
-                                  positions float32 [n, 3] in metres, places float32 [n, 2]
+                                  positions float32 [n, 3] in metres, places float32 [n, 5, 2]
                                   across the picture (see ``views.place``), visible float32 [n]
     FOLDER/00000.jsonl, …         what was drawn for them, a line a picture
 
@@ -35,7 +35,7 @@ from envs.robotics.scene import Scene
 from sim2real.domains import Domain, SealedError
 from sim2real.views import place
 
-FORMAT = 1
+FORMAT = 2
 
 
 class DatasetError(ValueError):
@@ -74,7 +74,7 @@ class Picture:
 
     pixels: np.ndarray  # uint8 [S, S, 3]
     position: np.ndarray  # float64 [3], metres
-    place: np.ndarray  # float64 [2], where in the picture that is, from 0 to 1
+    places: np.ndarray  # float64 [5, 2], where in the picture that and the workspace's corners are
     visible: float  # share of the target's pixels that nothing covers; NaN if not measured
     drawn: dict[str, Any]  # parameter -> value
 
@@ -85,7 +85,7 @@ class Pictures:
 
     pictures: Tensor  # uint8 [N, 3, S, S]
     positions: Tensor  # float32 [N, 3], metres
-    places: Tensor  # float32 [N, 2]
+    places: Tensor  # float32 [N, 5, 2]: the object's and the workspace's corners', from 0 to 1
     visible: Tensor  # float32 [N]; NaN where it was not measured
     low: tuple[float, ...]  # corners of the workspace, metres
     high: tuple[float, ...]
@@ -101,8 +101,11 @@ def draw(env: gym.Env[Any, Any], request: Request, index: int) -> Picture:
     """Picture ``index``."""
     pixels, info = env.reset(seed=(request.seed << 32) + index)
     scene: Scene = env.get_wrapper_attr("scene")
-    seen = place(scene.cameras[0], info["domain"], info["position"])
-    return Picture(pixels, info["position"], seen, info["visible"], info["domain"])
+    low, high = env.get_wrapper_attr("low"), env.get_wrapper_attr("high")
+    corners = [(x, y, low[2]) for x in (low[0], high[0]) for y in (low[1], high[1])]
+    points = [info["position"], *corners]
+    places = np.stack([place(scene.cameras[0], info["domain"], point) for point in points])
+    return Picture(pixels, info["position"], places, info["visible"], info["domain"])
 
 
 def generate(
@@ -216,7 +219,7 @@ def _write_shard(request: Request, folder: Path, shard: int) -> None:
         # safetensors takes C order for granted.
         "pictures": np.ascontiguousarray(np.stack([p.pixels for p in drawn]).transpose(0, 3, 1, 2)),
         "positions": np.stack([p.position for p in drawn]).astype(np.float32),
-        "places": np.stack([p.place for p in drawn]).astype(np.float32),
+        "places": np.stack([p.places for p in drawn]).astype(np.float32),
         "visible": np.array([p.visible for p in drawn], np.float32),
     }
     file = _file(folder, shard)
@@ -230,7 +233,7 @@ def _arrays(size: int) -> dict[str, tuple[type, tuple[int, ...]]]:
     return {
         "pictures": (np.uint8, (3, size, size)),
         "positions": (np.float32, (3,)),
-        "places": (np.float32, (2,)),
+        "places": (np.float32, (5, 2)),
         "visible": (np.float32, ()),
     }
 
