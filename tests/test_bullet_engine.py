@@ -515,16 +515,16 @@ def test_flat_colours_in_full_light_are_themselves(engine: Any) -> None:
     np.testing.assert_allclose(frame.rgb[16, 16], (204, 102, 51), atol=1)
     np.testing.assert_allclose(frame.rgb[0, 0], np.array([0.1, 0.2, 0.3]) * 255, atol=1)
     one.set({"light.0.colour": [0.5, 1.0, 1.0]})
-    np.testing.assert_allclose(one.rgb("top", 32, 32)[16, 16], (102, 102, 51), atol=1)
+    tinted = one.rgb("top", 32, 32)
+    np.testing.assert_allclose(tinted[16, 16], (102, 102, 51), atol=1)
+    np.testing.assert_array_equal(tinted[0, 0], frame.rgb[0, 0])  # the sky shines by itself
     one.set({"light.0.colour": [1.0, 1.0, 1.0], "light.0.ambient": 0.25, "light.0.diffuse": 0.5})
     # The light stands above, so the top has all of the diffuse part.
     np.testing.assert_allclose(one.rgb("top", 32, 32)[16, 16], (153, 77, 38), atol=2)
     one.set({"light.0.ambient": 1.0, "light.0.diffuse": 1.0})  # twice as bright, where it can be
     np.testing.assert_allclose(one.rgb("top", 32, 32)[16, 16], (255, 204, 102), atol=3)
     one.set({"light.0.on": 0})
-    dark = one.rgb("top", 32, 32)
-    assert (dark[16, 16] == 0).all()
-    np.testing.assert_array_equal(dark[0, 0], frame.rgb[0, 0])  # the sky shines by itself
+    assert (one.rgb("top", 32, 32)[16, 16] == 0).all()
 
 
 def test_textures_are_wrapped_once_around_each_face(engine: Any) -> None:
