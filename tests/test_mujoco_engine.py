@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -323,6 +324,14 @@ def test_the_robot_touches_bodies_but_not_itself(engine: Any) -> None:
     np.testing.assert_allclose(one.joints()[0], bent, atol=1e-3)
 
 
+def test_nothing_is_worked_out_between_what_stands_still(engine: Any) -> None:
+    """A block that the robot's base stands in, unlike one that is thrown at it."""
+    block = Body("block", box(0.05, 0.05, 0.05), position=PANDA.position)
+    still, thrown = (engine(replace(block, mass=mass), robot=PANDA) for mass in (0.0, 1.0))
+    assert not still.touching("robot", "block")
+    assert thrown.touching("robot", "block")
+
+
 # Hidden bodies
 
 
@@ -355,6 +364,16 @@ def test_a_hidden_body_does_not_fall_and_stays_free_when_shown(engine: Any) -> N
     assert one.pose("cube")[0][2] == pytest.approx(0.025, abs=1e-3)
 
 
+def test_hidden_bodies_do_not_touch_each_other(engine: Any) -> None:
+    cubes = [replace(CUBE, name=name, hidden=True) for name in "abc"]
+    one = engine(FLOOR, *cubes, Body("wall", box(1.0, 1.0, 1.0), hidden=True))
+    assert not one.touching("a", "b")
+    assert not one.touching("c", "wall")
+    places = [one.pose(name)[0] for name in "abc"]
+    one.step(50)
+    np.testing.assert_array_equal([one.pose(name)[0] for name in "abc"], places)
+
+
 # Pictures
 
 
@@ -374,6 +393,24 @@ def test_depth_and_extent_of_a_box_at_a_known_distance(engine: Any) -> None:
         assert abs(found.max() - (middle + wanted - 1)) <= 1
     assert (frame.rgb.shape, frame.rgb.dtype) == ((100, 200, 3), np.uint8)
     assert (frame.depth.dtype, frame.segmentation.dtype) == (np.float32, np.int32)
+
+
+@drawing
+def test_roll_and_field_of_view_by_hand(engine: Any) -> None:
+    """A ball 0.2 m to the right of the middle, 1 m below: tan of its angle is 0.2."""
+    one = engine(Body("it", sphere(0.02), position=(0.2, 0.0, 0.0)), cameras=(TOP,))
+
+    def middle() -> np.ndarray:
+        """Of the ball, from the picture's middle, right and up, in half heights."""
+        rows, columns = np.nonzero(one.render("top", 200, 200).segmentation == 1)
+        return np.array([columns.mean() - 99.5, 99.5 - rows.mean()]) / 100
+
+    for fov in (45.0, 30.0):
+        one.set({"camera.top.fov": fov})
+        np.testing.assert_allclose(middle(), [0.2 / np.tan(np.deg2rad(fov / 2)), 0], atol=0.01)
+    # The camera's own top turns anticlockwise, so the world turns clockwise: right goes down.
+    one.set({"camera.top.roll": np.pi / 2})
+    np.testing.assert_allclose(middle(), [0, -0.2 / np.tan(np.deg2rad(15))], atol=0.01)
 
 
 @drawing
@@ -448,3 +485,33 @@ def test_a_texture_that_changed_while_its_body_was_hidden(engine: Any) -> None:
     red, green, blue = one.rgb("top", 64, 64)[32, 32]
     assert green > 50
     assert red == blue == 0
+
+
+@drawing
+def test_closing_gives_the_context_back(engine: Any) -> None:
+    one = engine(CUBE, cameras=(TOP,))
+    one.rgb("top", 32, 32)
+    context = weakref.ref(one._renderer._context)
+    one.close()
+    assert context() is None
+
+
+@drawing
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to count files in")
+def test_nothing_is_left_of_closed_engines() -> None:
+    scene = Scene((CUBE,), cameras=(TOP,))
+
+    def cycle() -> tuple[int, int]:
+        one = MujocoEngine(scene)
+        one.rgb("top", 64, 64)
+        one.close()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return len(os.listdir("/proc/self/fd")), pages * os.sysconf("SC_PAGE_SIZE")
+
+    for _ in range(3):
+        cycle()
+    files, size = cycle()
+    for _ in range(6):
+        last = cycle()
+    assert last[0] == files
+    assert last[1] - size < 3e6  # an engine is more than a megabyte

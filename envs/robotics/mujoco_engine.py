@@ -1,7 +1,7 @@
 """The scene in MuJoCo."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,17 +10,18 @@ import numpy as np
 
 from envs.robotics import mujoco_model, rotations, urdf
 from envs.robotics.engine import Frame
+from envs.robotics.mujoco_parameters import Tuning
 from envs.robotics.mujoco_renderer import Renderer
 from envs.robotics.parameters import Parameter, ParameterError, Value, check, scene_parameters
-from envs.robotics.scene import Light, Scene
+from envs.robotics.scene import UPRIGHT, Scene
 from envs.robotics.textures import Texture
 
 UNSUPPORTED: dict[str, str] = {}
 APPROXIMATED = {
     "body.*.friction": "contacts are soft: under a steady pull what sticks still creeps a little",
 }
-# Where hidden bodies wait, held up against gravity.
-AWAY = (0.0, 0.0, -1000.0)
+# Where hidden bodies wait, held up against gravity, so far apart that they do not touch.
+AWAY, APART = np.array([0.0, 0.0, -1000.0]), np.array([0.0, 0.0, -20.0])
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
@@ -42,9 +43,8 @@ class MujocoEngine:
         self.scene = scene
         self.model = model = mujoco_model.build(scene)
         self.data = mujoco.MjData(model)
-        self._scratch = mujoco.MjData(model)  # for constants: computing them spoils the data
         self._parameters = scene_parameters(scene)
-        self._values = {path: parameter.nominal for path, parameter in self._parameters.items()}
+        self._tuning = Tuning(model, scene)
         self._id = {body.name: model.body(body.name).id for body in scene.bodies}
         self._geom = {body.name: model.geom(body.name).id for body in scene.bodies}
         self._start_of = {  # of a moving body's numbers in qpos and qvel
@@ -57,14 +57,10 @@ class MujocoEngine:
         self._links: list[int] = []
         if scene.robot is not None:
             self._find_robot()
-        self._nominal = {
-            name: getattr(model, name).copy() for name in ("body_mass", "body_inertia")
-        }
         self._renderer: Renderer | None = Renderer(model, self._numbers(), scene.shadows)
         self._hidden: set[str] = set()
         self._unpainted: set[str] = set()  # what has another texture than the model's
         self._stale = True  # positions are older than the last step
-        self._apply(self._values)
         for body in scene.bodies:
             if body.hidden:
                 self.hide(body.name)
@@ -139,7 +135,7 @@ class MujocoEngine:
 
     def hide(self, body: str) -> None:
         self._show(body, False)
-        self._move(body, np.array(AWAY), np.array([0.0, 0.0, 0.0, 1.0]))
+        self._move(body, AWAY + self._id[body] * APART, np.array(UPRIGHT))
 
     def _show(self, body: str, shown: bool) -> None:
         (self._hidden.discard if shown else self._hidden.add)(body)
@@ -236,123 +232,17 @@ class MujocoEngine:
                 if fnmatchcase(path, pattern):
                     raise ParameterError(f"MuJoCo cannot change {path}: {reason}")
         check(self._parameters, values)
-        self._values |= values
-        self._apply(values)
-
-    def _apply(self, values: Mapping[str, Value]) -> None:
-        heavy = False
-        for path in values:
-            kind, _, rest = path.partition(".")
-            name, _, what = rest.rpartition(".")
-            value: Any = self._values[path]
-            if what == "texture":
-                self._unpainted.add("robot" if kind == "robot" else name or kind)
-            elif what in ("mass", "inertia"):
-                heavy = True
-            elif kind == "world":
-                self.model.opt.gravity = value
-            elif kind == "light":
-                self._light(int(name))
-            elif kind == "camera":
-                self._aim(name)
-            elif what == "damping" and kind == "body":
-                _, dof = self._start_of[name]
-                self.model.dof_damping[dof : dof + 6] = value
-            elif kind == "joint":
-                self._joint(name, what, value)
-        if any(path.endswith(".friction") and not path.startswith("joint.") for path in values):
-            self._rub()
-        if heavy:
-            self._weigh()
+        self._tuning.set(values)
+        self._unpainted |= {_owner(path) for path in values if path.endswith(".texture")}
 
     def _paint(self, name: str, renderer: Renderer) -> None:
         path = f"{name}.texture" if name in ("robot", mujoco_model.SKY) else f"body.{name}.texture"
-        texture: Any = self._values[path]
+        texture: Any = self._tuning.values[path]
         faces = mujoco_model.faces(Texture.from_dict(texture)).ravel()
         number = self._texture[name]
         start = self.model.tex_adr[number]
         self.model.tex_data[start : start + faces.size] = faces
         renderer.upload(number)
-
-    def _weigh(self) -> None:
-        """Masses and inertias from the values, then what MuJoCo derives from them."""
-        model, values = self.model, self._values
-        for name, number in self._id.items():
-            if name not in self._start_of:
-                continue
-            mass: Any = values[f"body.{name}.mass"]
-            factor: Any = values[f"body.{name}.inertia"]
-            nominal = self._nominal["body_mass"][number]
-            model.body_mass[number] = mass
-            inertia = self._nominal["body_inertia"][number]
-            model.body_inertia[number] = inertia * (mass / nominal) * factor
-        if self._links:
-            mass, factor = values["robot.mass"], values["robot.inertia"]
-            model.body_mass[self._links] = self._nominal["body_mass"][self._links] * mass
-            inertia = self._nominal["body_inertia"][self._links]
-            model.body_inertia[self._links] = inertia * mass * factor
-        mujoco.mj_setConst(model, self._scratch)
-
-    def _rub(self) -> None:
-        """The friction of every two partners: the product of theirs."""
-        of_body = np.ones(self.model.nbody)
-        for body in self.scene.bodies:
-            if body.solid:
-                of_body[self._id[body.name]] = self._values[f"body.{body.name}.friction"]
-        if self._links:
-            of_body[self._links] = self._values["robot.friction"]
-        bodies = self.model.geom_bodyid
-        sliding = of_body[bodies[self.model.pair_geom1]] * of_body[bodies[self.model.pair_geom2]]
-        # MuJoCo refuses friction of exactly nothing.
-        sliding = np.maximum(sliding, 1e-5)[:, None]
-        shares = [1.0, 1.0, mujoco_model.SPINNING, mujoco_model.ROLLING, mujoco_model.ROLLING]
-        self.model.pair_friction[:] = sliding * shares
-
-    def _light(self, i: int) -> None:
-        light, model, number = self._lit(i), self.model, self.model.light(f"light{i}").id
-        colour, position = np.array(light.colour), np.array(light.position)
-        model.light_pos[number] = position
-        model.light_dir[number] = -position / max(np.linalg.norm(position), 1e-9)
-        model.light_diffuse[number] = light.diffuse * colour
-        model.light_specular[number] = light.specular * colour
-        model.light_active[number] = light.on
-        lights = [self._lit(k) for k in range(len(self.scene.lights))]
-        model.vis.headlight.ambient[:] = mujoco_model.ambient(lights)
-
-    def _lit(self, i: int) -> Light:
-        """Light i as the values have it."""
-        values: dict[str, Any] = {
-            field.name: self._values[f"light.{i}.{field.name}"] for field in fields(Light)
-        }
-        return Light(**values)
-
-    def _aim(self, name: str) -> None:
-        value: dict[str, Any] = {
-            what: self._values[f"camera.{name}.{what}"]
-            for what in ("position", "target", "roll", "fov")
-        }
-        position, number = np.array(value["position"]), self.model.camera(name).id
-        up = next(np.array(camera.up) for camera in self.scene.cameras if camera.name == name)
-        self.model.cam_pos[number] = position
-        self.model.cam_quat[number] = mujoco_model.look(
-            position, np.array(value["target"]), up, value["roll"]
-        )
-        self.model.cam_fovy[number] = value["fov"]
-
-    def _joint(self, name: str, what: str, value: Any) -> None:
-        model, dof = self.model, int(self.model.joint(name).dofadr[0])
-        if what == "gain":
-            number = model.actuator(name).id
-            damping = -model.actuator_biasprm[number, 2]
-            model.actuator_gainprm[number, 0] = value * damping
-            model.actuator_biasprm[number, 1] = -value * damping
-        elif what == "friction":
-            model.dof_frictionloss[dof] = value
-        elif what == "damping":
-            model.dof_damping[dof] = value
-        else:
-            model.dof_armature[dof] = value
-            self._weigh()
 
     # State
 
@@ -373,3 +263,9 @@ class MujocoEngine:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+
+def _owner(path: str) -> str:
+    """Whose texture a path names: a body's name, "robot" or "sky"."""
+    kind, _, rest = path.partition(".")
+    return rest.rpartition(".")[0] or kind

@@ -33,8 +33,11 @@ def build(scene: Scene) -> "mujoco.MjModel":
     # Distances of the renderer's clipping planes are shares of the extent.
     spec.stat.extent, spec.stat.center = 1.0, (0.0, 0.0, 0.0)
     spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0
-    spec.visual.map.shadowclip = 2.0  # half the width, in metres, of what shadows fall on
-    spec.visual.quality.shadowsize = 1024
+    # A software renderer's time goes into shadow maps and into several samples a pixel. One
+    # sample is also what depth and segmentation have, and all that PyBullet's renderer takes.
+    spec.visual.map.shadowclip = 1.2  # half the width, in metres, of what shadows fall on
+    spec.visual.quality.shadowsize = 512
+    spec.visual.quality.offsamples = 0
     # What a light casts shadows with, it leaves no ambient light in: that comes from the camera.
     spec.visual.headlight.active = 1
     spec.visual.headlight.diffuse = spec.visual.headlight.specular = (0.0, 0.0, 0.0)
@@ -144,7 +147,7 @@ def _robot_spec(robot: RobotModel) -> "mujoco.MjSpec":
 
 
 def _partners(spec: "mujoco.MjSpec", scene: Scene) -> list[tuple[str, str]]:
-    """Geoms that may touch: every two bodies of which one moves, and the robot with every body."""
+    """Geoms that may touch: every two bodies or a body and a link, of which one moves."""
     solids = [body for body in scene.bodies if body.solid]
     pairs = [
         (first.name, second.name)
@@ -152,8 +155,13 @@ def _partners(spec: "mujoco.MjSpec", scene: Scene) -> list[tuple[str, str]]:
         for second in solids[i + 1 :]
         if first.mass or second.mass
     ]
+    if scene.robot is None:
+        return pairs
     links = [geom.name for geom in spec.geoms if geom.name.startswith(f"{ROBOT}/")]
-    return pairs + [(link, body.name) for link in links for body in solids]
+    base = {geom.name for geom in spec.worldbody.first_body().geoms}  # it stands still
+    return pairs + [
+        (link, body.name) for link in links for body in solids if body.mass or link not in base
+    ]
 
 
 def _add_light(spec: "mujoco.MjSpec", name: str, light: Light, shadows: bool) -> None:

@@ -41,13 +41,12 @@ class Renderer:
         """Colours, depth and segmentation of the same moment."""
         view, drawing = self._prepare(data, camera, width, height)
         rgb = self._colours(view, drawing)
+        buffer = np.empty((height, width), np.float32)
+        mujoco.mjr_readPixels(None, buffer, view, drawing)
         flags = self.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = True
         ids = self._colours(view, drawing).astype(np.int32)
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = False
-        # Read now: segmentation draws without multisampling, that is, through the pixels' middles.
-        buffer = np.empty((height, width), np.float32)
-        mujoco.mjr_readPixels(None, buffer, view, drawing)
         ids = ids[..., 0] + (ids[..., 1] << 8) + (ids[..., 2] << 16)
         table = np.zeros(self.scene.ngeom + 1, np.int32)  # 0: nothing is drawn there
         for drawn in self.scene.geoms[: self.scene.ngeom]:
