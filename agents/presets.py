@@ -27,6 +27,12 @@ _ATARI = r"(ALE/\w+-v5|\w+NoFrameskip-v4)"
 # (algorithm, full-match pattern of the environment id, preset); the first match wins.
 _PRESETS: list[tuple[str, str, Preset]] = [
     (
+        "sac",
+        r"(bullet|mujoco)/PandaReach-v0",
+        # Rewards are centimetres: beside them a temperature of 1 drowns the goal for 10,000 steps.
+        Preset(5_000, "ours", {"gamma": 0.95, "initial_temperature": 0.01}),
+    ),
+    (
         "a3c",
         r"CartPole-v[01]",
         Preset(

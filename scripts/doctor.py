@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from runkit import ROOT, gl, video
+from runkit import ROOT, gl, robot_speed, video
 from runkit.arguments import parse
 from runkit.devices import choose_compile, measure_threads
 from runkit.environments import choose_vectorization, make_envs
@@ -37,6 +37,7 @@ PACKAGES += ["safetensors", "stable-baselines3"]
 ENVIRONMENTS = ["Pendulum-v1", "LunarLander-v3", "HalfCheetah-v4", "HalfCheetah-v5"]
 ENVIRONMENTS += ["HalfCheetahBulletEnv-v0", "PongNoFrameskip-v4"]
 VECTORIZED = ["CartPole-v1", "HalfCheetah-v4"]
+ROBOT_SECONDS = 0.3  # of each measurement of a robot
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def main(args: list[str]) -> int:
     table.add_row("ffmpeg", Path(imageio_ffmpeg.get_ffmpeg_exe()).name)
     for env_id in ENVIRONMENTS:
         table.add_row(env_id, _attempt(partial(_steps_per_second, env_id)))
+    for env_id in robot_speed.OURS:
+        table.add_row(env_id, _attempt(partial(_robot, env_id)))
     for env_id in VECTORIZED:
         table.add_row(f"8 x {env_id}", _attempt(partial(_vectorizations, env_id)))
     table.add_row("H.264 video", _attempt(_video))
@@ -96,6 +99,14 @@ def _steps_per_second(env_id: str) -> str:
         envs.step(action)
         steps += 1
     return f"{steps / (time.perf_counter() - start):,.0f} steps/s"
+
+
+def _robot(env_id: str) -> str:
+    """Steps a second, and small pictures a second where the environment's camera takes them."""
+    kinds = [kind for kind in ("steps", "84x84") if robot_speed.measurable(env_id, kind)]
+    rates = [robot_speed.rate(env_id, kind, ROBOT_SECONDS) for kind in kinds]
+    texts = ["steps/s", "frames/s at 84x84"]
+    return ", ".join(f"{rate:,.0f} {text}" for rate, text in zip(rates, texts, strict=False))
 
 
 def _vectorizations(env_id: str) -> str:

@@ -1,8 +1,8 @@
 """Pictures of a domain on disk, drawn by as many processes as there are cores.
 
     FOLDER/dataset.json           of what, and the domain's digest
-    FOLDER/00000.safetensors, …   ``SHARD`` pictures each: pictures uint8 [n, 3, S, S],
-                                  positions float32 [n, 3] in metres, places float32 [n, 2]
+    FOLDER/00000.safetensors, …   some hundred pictures each: pictures uint8 [n, 3, S, S],
+                                  positions float32 [n, 3] in metres, places float32 [n, 5, 2]
                                   across the picture (see ``views.place``), visible float32 [n]
     FOLDER/00000.jsonl, …         what was drawn for them, a line a picture
 
@@ -35,8 +35,7 @@ from envs.robotics.scene import Scene
 from sim2real.domains import Domain, SealedError
 from sim2real.views import place
 
-FORMAT = 1
-SHARD = 256  # pictures
+FORMAT = 2
 
 
 class DatasetError(ValueError):
@@ -52,6 +51,7 @@ class Request:
     size: int  # height and width of a picture
     seed: int
     visibility: bool = False  # whether what covers the object is measured, four times as slow
+    shard: int = 256  # pictures a file
 
     def record(self) -> dict[str, Any]:
         """As ``dataset.json`` has it."""
@@ -64,7 +64,7 @@ class Request:
             "size": self.size,
             "seed": self.seed,
             "visibility": self.visibility,
-            "shard": SHARD,
+            "shard": self.shard,
         }
 
 
@@ -74,7 +74,7 @@ class Picture:
 
     pixels: np.ndarray  # uint8 [S, S, 3]
     position: np.ndarray  # float64 [3], metres
-    place: np.ndarray  # float64 [2], where in the picture that is, from 0 to 1
+    places: np.ndarray  # float64 [5, 2], where in the picture that and the workspace's corners are
     visible: float  # share of the target's pixels that nothing covers; NaN if not measured
     drawn: dict[str, Any]  # parameter -> value
 
@@ -85,7 +85,7 @@ class Pictures:
 
     pictures: Tensor  # uint8 [N, 3, S, S]
     positions: Tensor  # float32 [N, 3], metres
-    places: Tensor  # float32 [N, 2]
+    places: Tensor  # float32 [N, 5, 2]: the object's and the workspace's corners', from 0 to 1
     visible: Tensor  # float32 [N]; NaN where it was not measured
     low: tuple[float, ...]  # corners of the workspace, metres
     high: tuple[float, ...]
@@ -101,8 +101,11 @@ def draw(env: gym.Env[Any, Any], request: Request, index: int) -> Picture:
     """Picture ``index``."""
     pixels, info = env.reset(seed=(request.seed << 32) + index)
     scene: Scene = env.get_wrapper_attr("scene")
-    seen = place(scene.cameras[0], info["domain"], info["position"])
-    return Picture(pixels, info["position"], seen, info["visible"], info["domain"])
+    low, high = env.get_wrapper_attr("low"), env.get_wrapper_attr("high")
+    corners = [(x, y, low[2]) for x in (low[0], high[0]) for y in (low[1], high[1])]
+    points = [info["position"], *corners]
+    places = np.stack([place(scene.cameras[0], info["domain"], point) for point in points])
+    return Picture(pixels, info["position"], places, info["visible"], info["domain"])
 
 
 def generate(
@@ -130,15 +133,15 @@ def generate(
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         _claim(request, folder)
-        shards = range(-(-count // SHARD))
+        shards = range(-(-count // request.shard))
         missing = [shard for shard in shards if not _file(folder, shard).exists()]
         done = len(shards) - len(missing)
-        if (on_shard is not None and not on_shard(done * SHARD)) or not missing:
+        if (on_shard is not None and not on_shard(done * request.shard)) or not missing:
             return
         with _workers(min(jobs, len(missing))) as each:
             for _ in each(partial(_write_shard, request, folder), missing):
                 done += 1
-                if on_shard is not None and not on_shard(done * SHARD):
+                if on_shard is not None and not on_shard(done * request.shard):
                     return
 
 
@@ -158,7 +161,7 @@ def load(folder: Path, count: int | None = None) -> Pictures:
         for name, (type_, shape) in _arrays(size).items()
     }
     for first in range(0, count, shard):
-        part = _read_shard(_file(folder, first // shard), size)
+        part = _read_shard(_file(folder, first // shard), shard, size)
         rows = slice(first, min(first + shard, count))
         for name, tensor in whole.items():
             tensor[rows] = torch.from_numpy(part[name][: rows.stop - first])
@@ -176,8 +179,9 @@ def load_for_training(folder: Path, count: int | None = None, ceiling: bool = Fa
 def draws(folder: Path, count: int) -> list[dict[str, Any]]:
     """What was drawn for the first ``count`` pictures: parameter -> value."""
     found: list[dict[str, Any]] = []
+    shard = _about(folder)["shard"]
     while len(found) < count:
-        file = _file(folder, len(found) // SHARD).with_suffix(".jsonl")
+        file = _file(folder, len(found) // shard).with_suffix(".jsonl")
         try:
             found += [json.loads(line) for line in file.read_text().splitlines()]
         except (OSError, ValueError) as error:
@@ -209,13 +213,13 @@ def _write_shard(request: Request, folder: Path, shard: int) -> None:
     key = json.dumps(request.record())
     if key not in _envs:
         _envs[key] = make(request)
-    numbers = range(shard * SHARD, (shard + 1) * SHARD)
+    numbers = range(shard * request.shard, (shard + 1) * request.shard)
     drawn = [draw(_envs[key], request, index) for index in numbers]
     arrays = {
         # safetensors takes C order for granted.
         "pictures": np.ascontiguousarray(np.stack([p.pixels for p in drawn]).transpose(0, 3, 1, 2)),
         "positions": np.stack([p.position for p in drawn]).astype(np.float32),
-        "places": np.stack([p.place for p in drawn]).astype(np.float32),
+        "places": np.stack([p.places for p in drawn]).astype(np.float32),
         "visible": np.array([p.visible for p in drawn], np.float32),
     }
     file = _file(folder, shard)
@@ -229,7 +233,7 @@ def _arrays(size: int) -> dict[str, tuple[type, tuple[int, ...]]]:
     return {
         "pictures": (np.uint8, (3, size, size)),
         "positions": (np.float32, (3,)),
-        "places": (np.float32, (2,)),
+        "places": (np.float32, (5, 2)),
         "visible": (np.float32, ()),
     }
 
@@ -298,12 +302,12 @@ def _about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _read_shard(file: Path, size: int) -> dict[str, np.ndarray]:
+def _read_shard(file: Path, shard: int, size: int) -> dict[str, np.ndarray]:
     try:
         part: dict[str, np.ndarray] = load_file(file)
     except (SafetensorError, OSError) as error:
         raise DatasetError(f"{file} is damaged: {error}") from None
     found = {name: (array.dtype.type, array.shape) for name, array in part.items()}
-    if found != {name: (type_, (SHARD, *shape)) for name, (type_, shape) in _arrays(size).items()}:
+    if found != {name: (type_, (shard, *shape)) for name, (type_, shape) in _arrays(size).items()}:
         raise DatasetError(f"{file} is damaged: it holds {found}")
     return part

@@ -12,7 +12,7 @@ from supervised.fit import Batch
 
 
 def jitter(batch: Batch, generator: Generator, shift: int, colour: float) -> Batch:
-    """Pictures uint8 [B, 3, S, S], positions [B, 3] and places [B, 2] of a batch, jittered.
+    """Pictures uint8 [B, 3, S, S], positions [B, 3] and places [B, P, 2] of a batch, jittered.
 
     Args:
         batch: pictures, positions, places.
@@ -26,7 +26,7 @@ def jitter(batch: Batch, generator: Generator, shift: int, colour: float) -> Bat
         pictures = _recoloured(pictures, generator, colour)
     if shift:
         by = torch.randint(-shift, shift + 1, (len(pictures), 2), generator=generator)
-        pictures, places = _shifted(pictures, by), places + by / pictures.shape[-1]
+        pictures, places = _shifted(pictures, by), places + by[:, None] / pictures.shape[-1]
     return pictures, positions, places
 
 

@@ -18,7 +18,8 @@ Deviations and additions:
 - ``LocaliserConfig.cpu()`` has a quarter of the paper's channels, half its pictures' side, and
   another head, because from scratch the paper's finds the object among others only after more
   pictures than a core learns from in an hour. ``MapHead`` says for every place of a map whether
-  the object is there, and is told: the simulator knows where in the picture it put it.
+  the object is there, and where in the picture the workspace's corners are, which is how the
+  camera stands. It is told both: the simulator knows.
 - Weights start as in He et al. 2015. With 20,000 pictures and more the paper found no use in
   starting from ImageNet's (figure 6).
 - ``norm`` puts a normalization behind each convolution; the paper has none.
@@ -48,6 +49,7 @@ from supervised.fit import Batch, Fit, predict
 from supervised.schedules import to_zero
 
 Vector = Sequence[float]
+CORNERS = 3.0  # weight of the corners' error beside the map's
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,9 @@ class Localiser(nn.Module):
             probe = self.backbone.eval().forward_features(blank)
         self.backbone.train()
         channels, side = probe.shape[1:3]
-        self.map = MapHead(channels, side) if config.head == "map" else None
-        widths = [self.map.width if self.map else probe[0].numel(), *config.hidden]
-        layers: list[nn.Module] = []
-        for n_in, n_out in pairwise(widths):
-            layers += [start_for_relu(nn.Linear(n_in, n_out)), nn.ReLU()]
-        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], 3))
+        self.map = MapHead(channels, side, config.hidden) if config.head == "map" else None
+        widths = [probe[0].numel(), *config.hidden] if self.map is None else [self.map.width, 64]
+        self.head = nn.Sequential(*_layers(widths), nn.Linear(widths[-1], 3))
         corners = np.array([low, high], dtype=np.float32)
         reach = (corners[1] - corners[0]) / 2
         if not (np.isfinite(corners).all() and (reach >= 0).all() and reach.any()):
@@ -128,8 +127,10 @@ class Localiser(nn.Module):
         """Positions [B, 3], in metres, of pictures uint8 [B, 3, S, S]."""
         return self.look(pictures)[0]
 
-    def look(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Positions, and the scores of the map's places [B, n, n] if there is one."""
+    def look(self, pictures: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Positions; and with a map the scores of its places [B, n, n], and the places of the
+        workspace's corners [B, 4, 2].
+        """
         if pictures.dtype != torch.uint8 or pictures.shape[1:] != (3, *2 * (self.config.size,)):
             size = self.config.size
             what = f"{pictures.dtype} {tuple(pictures.shape)}"
@@ -137,10 +138,10 @@ class Localiser(nn.Module):
         x = pictures.contiguous(memory_format=torch.channels_last).float()
         features = self.backbone.forward_features((x - 127.5) / 64)
         with torch.autocast(features.device.type, enabled=False):
-            features, scores = features.float(), None
+            features, seen = features.float(), None
             if self.map is not None:
-                features, scores = self.map(features)
-            return self.centre + self.reach * self.head(features.flatten(1)), scores
+                features, *seen = self.map(features)
+            return self.centre + self.reach * self.head(features.flatten(1)), seen
 
     def loss(self, estimates: Tensor, positions: Tensor) -> Tensor:
         """The mean square of the distance, in half widths of the workspace."""
@@ -148,29 +149,48 @@ class Localiser(nn.Module):
 
 
 class MapHead(nn.Module):
-    """Where in a map the object is, and what is there: [B, C, n, n] -> [B, width].
+    """Where in a map the object is, what is there, and how the camera stands.
 
-    Scores of the places make a softmax p. What comes out is the mean place and the mean feature
-    under p, and ``EXTRA`` channels of the whole map, which tell how the camera stands.
+    Features [B, C, n, n] -> [B, width]. Scores of the map's places make a softmax p; the mean place
+    and the mean feature under p, and ``EXTRA`` channels of the whole map, go through the hidden
+    layers, which tell the places of the workspace's corners. What comes out is the last hidden
+    layer, the object's place and the corners' places.
     """
 
     EXTRA = 16
 
-    def __init__(self, channels: int, side: int) -> None:
+    def __init__(self, channels: int, side: int, hidden: Sequence[int]) -> None:
         super().__init__()
         self.score = nn.Conv2d(channels, 1, 1)
         self.rest = start_for_relu(nn.Conv2d(channels, self.EXTRA, 1))
-        self.width = 2 + channels + self.EXTRA * side**2
+        widths = [2 + channels + self.EXTRA * side**2, *hidden]
+        self.hidden = nn.Sequential(*_layers(widths))
+        self.corners = nn.Linear(widths[-1], 8)
+        self.width = widths[-1] + 2 + 8
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, width], and the scores [B, n, n]."""
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, width], the scores [B, n, n], and the corners [B, 4, 2] from 0 to 1."""
         scores = self.score(features).squeeze(1)
         p = scores.flatten(1).softmax(1).view_as(scores)
         n = scores.shape[-1]
         axis = (torch.arange(n, device=p.device) + 0.5) / n * 2 - 1
         place = torch.stack([(p.sum(1) * axis).sum(1), (p.sum(2) * axis).sum(1)], 1)
         there = (features * p[:, None]).sum((2, 3))
-        return torch.cat([place, there, self.rest(features).relu().flatten(1)], 1), scores
+        whole = torch.cat([place, there, self.rest(features).relu().flatten(1)], 1)
+        hidden = self.hidden(whole)
+        corners = self.corners(hidden)
+        told = torch.cat([hidden, place, corners], 1)
+        return told, scores, ((corners + 1) / 2).unflatten(1, (4, 2))
+
+
+def guidance(seen: tuple[Tensor, Tensor], places: Tensor) -> Tensor:
+    """What a map is told: ``map_loss``, and the corners' mean square error in half pictures.
+
+    places [B, 5, 2]: of the object and of the corners.
+    """
+    scores, corners = seen
+    off = 2 * (corners - places[:, 1:])
+    return map_loss(scores, places[:, 0]) + CORNERS * off.square().sum((1, 2)).mean()
 
 
 def map_loss(scores: Tensor, places: Tensor) -> Tensor:
@@ -184,6 +204,14 @@ def map_loss(scores: Tensor, places: Tensor) -> Tensor:
     cell = torch.where(inside, row * n + column, -100)
     total = F.cross_entropy(scores.flatten(1), cell, reduction="sum", ignore_index=-100)
     return total / inside.sum().clamp(min=1)
+
+
+def _layers(widths: Sequence[int]) -> list[nn.Module]:
+    """Fully connected layers, each with a ReLU."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [start_for_relu(nn.Linear(n_in, n_out)), nn.ReLU()]
+    return layers
 
 
 def _backbone(config: LocaliserConfig) -> Backbone:
@@ -223,8 +251,8 @@ class FitConfig:
     batch_size: int = 32  # pictures a step (section III-B: 25 to 100)
     learning_rate: float = 1e-3  # of Adam at the start (section III-B: 1e-4, 2e-4, without norms)
     decay: bool = True  # the rate falls in a straight line to zero (the paper's stays)
-    guide: float = 0.3  # weight of the map's cross-entropy
-    shift: int = 6  # pixels that pictures are jittered by (see ``jitter``; the paper: 0)
+    guide: float = 0.3  # weight of what the map is told
+    shift: int = 2  # pixels that pictures are jittered by (see ``jitter``; the paper: 0)
     colour: float = 0.3  # share that colours are jittered by (the paper: 0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the convolutions
 
@@ -250,14 +278,14 @@ def new_fit(
 ) -> Fit:
     """The training of ``model`` on pictures uint8 [N, 3, S, S] with positions [N, 3] in metres.
 
-    places [N, 2] is where in the picture the object is, from 0 to 1; the paper's head, which has
-    no map, does not learn from it.
+    places [N, 5, 2] is where in the picture the object and the workspace's corners are, from 0 to
+    1; the paper's head does not learn from it.
     """
 
     def loss(_: nn.Module, batch: Batch) -> Tensor:
-        estimates, scores = model.look(batch[0])
+        estimates, seen = model.look(batch[0])
         distance = model.loss(estimates, batch[1])
-        return distance if scores is None else distance + config.guide * map_loss(scores, batch[2])
+        return distance if seen is None else distance + config.guide * guidance(seen, batch[2])
 
     return Fit(
         model,

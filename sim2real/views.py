@@ -29,8 +29,8 @@ def place(
     down = np.cross(forward, right)
     ray = np.asarray(point, float) - position
     x, y, z = ray @ right, ray @ down, ray @ forward
-    # A camera that rolls clockwise sees the world turned the other way.
-    x, y = np.cos(roll) * x + np.sin(roll) * y, -np.sin(roll) * x + np.cos(roll) * y
+    # The camera turns anticlockwise, seen from behind it, and the picture the other way.
+    x, y = np.cos(roll) * x - np.sin(roll) * y, np.sin(roll) * x + np.cos(roll) * y
     scale = z * np.tan(np.deg2rad(fov) / 2)
     where: np.ndarray = 0.5 + 0.5 * np.array([x, y]) / scale
     return where

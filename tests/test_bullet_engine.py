@@ -168,6 +168,21 @@ def test_a_restored_state_goes_on_the_same(engine: Any, before: int) -> None:
         np.testing.assert_array_equal(trajectory(one), first)
 
 
+def test_a_placed_body_forgets_how_it_lay(engine: Any) -> None:
+    """PyBullet keeps its inertia tensor along the axes that it had before."""
+    blob = everything().bodies[3]
+    place, turn = np.array([0.0, 0.0, 0.05]), np.array([0.1, 0.2, 0.3, 0.927361849])
+    fresh, used = engine(FLOOR, blob), engine(FLOOR, blob)
+    used.place("blob", np.array([0.1, 0.0, 0.05]), np.array([0.5, 0.5, -0.5, 0.5]))
+    used.step(40)
+    motions = []
+    for one in (fresh, used):
+        one.place("blob", place, turn)
+        one.step(40)
+        motions.append(np.concatenate([*one.pose("blob"), *one.velocity("blob")]))
+    np.testing.assert_array_equal(motions[0], motions[1])
+
+
 def test_taking_a_state_changes_no_place(engine: Any) -> None:
     one = engine(*everything().bodies, robot=PANDA)
     one.step(100)
@@ -500,7 +515,9 @@ def test_flat_colours_in_full_light_are_themselves(engine: Any) -> None:
     np.testing.assert_allclose(frame.rgb[16, 16], (204, 102, 51), atol=1)
     np.testing.assert_allclose(frame.rgb[0, 0], np.array([0.1, 0.2, 0.3]) * 255, atol=1)
     one.set({"light.0.colour": [0.5, 1.0, 1.0]})
-    np.testing.assert_allclose(one.rgb("top", 32, 32)[16, 16], (102, 102, 51), atol=1)
+    tinted = one.rgb("top", 32, 32)
+    np.testing.assert_allclose(tinted[16, 16], (102, 102, 51), atol=1)
+    np.testing.assert_array_equal(tinted[0, 0], frame.rgb[0, 0])  # the sky shines by itself
     one.set({"light.0.colour": [1.0, 1.0, 1.0], "light.0.ambient": 0.25, "light.0.diffuse": 0.5})
     # The light stands above, so the top has all of the diffuse part.
     np.testing.assert_allclose(one.rgb("top", 32, 32)[16, 16], (153, 77, 38), atol=2)
@@ -545,6 +562,16 @@ def test_shadows_only_where_wanted(engine: Any) -> None:
     assert (shaded[1] < 32).mean() > 0.95  # to the left: the light stands to the right
 
 
+def test_coarse_shadows_of_large_pictures_are_those_of_small_ones(engine: Any) -> None:
+    block = Body("block", box(0.1, 0.1, 0.1), position=(0.0, 0.0, 0.1))
+    camera = replace(TOP, position=(0.0, 0.0, 1.5))
+    one = engine(FLOOR, block, cameras=(camera,), lights=(Light((1.0, 0.5, 1.5)),))
+    large = one.rgb("top", 512, 512).reshape(128, 4, 128, 4, 3).mean(axis=(1, 3))
+    difference = np.abs(large - one.rgb("top", 128, 128)).max(axis=2)
+    assert np.median(difference) <= 1
+    assert (difference > 8).mean() < 0.05  # along edges
+
+
 # The robot
 
 
@@ -576,7 +603,8 @@ def test_the_tools_velocity_is_the_jacobians(engine: Any) -> None:
 
 def test_drives_close_errors_at_their_rate(engine: Any) -> None:
     """The velocity is gain x error: in every step, that share of it goes."""
-    one = engine(robot=PANDA, gravity=(0.0, 0.0, 0.0))
+    far = replace(CUBE, position=(5.0, 0.0, 0.0))  # with which the solver works to the end
+    one = engine(far, robot=PANDA, gravity=(0.0, 0.0, 0.0))
     targets = np.array(PANDA.home)
     targets[6] += 0.02  # little enough that no drive reaches its force
     for gain in (20.0, 5.0):

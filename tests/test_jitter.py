@@ -12,7 +12,7 @@ def marked() -> tuple[torch.Tensor, torch.Tensor]:
     rows, columns = torch.tensor([10, 11, 12, 13]), torch.tensor([8, 16, 20, 9])
     pictures = torch.full((4, 3, 32, 32), 10, dtype=torch.uint8)
     pictures[torch.arange(4), :, rows, columns] = torch.tensor([50, 100, 150], dtype=torch.uint8)
-    return pictures, (torch.stack([columns, rows], 1) + 0.5) / 32
+    return pictures, (torch.stack([columns, rows], 1)[:, None] + 0.5) / 32
 
 
 def test_places_move_with_the_pictures_and_positions_stay() -> None:
@@ -22,7 +22,9 @@ def test_places_move_with_the_pictures_and_positions_stay() -> None:
     for _ in range(20):
         moved, positions, where = jitter((pictures, POSITIONS, places), generator, 3, 0.0)
         assert torch.equal(positions, POSITIONS)
-        for picture, (u, v), before in zip(moved, where.tolist(), places.tolist(), strict=True):
+        for picture, (u, v), before in zip(
+            moved, where[:, 0].tolist(), places[:, 0].tolist(), strict=True
+        ):
             assert picture[:, int(32 * v), int(32 * u)].tolist() == [50, 100, 150]
             assert (picture == 10).sum() == 3 * (32 * 32 - 1)
             seen.add((round(32 * (u - before[0])), round(32 * (v - before[1]))))
@@ -34,8 +36,10 @@ def test_edges_are_drawn_out() -> None:
     columns = torch.arange(32, dtype=torch.uint8).expand(1, 3, 32, 32)
     generator = torch.Generator().manual_seed(0)
     for _ in range(10):
-        (moved, _, where) = jitter((columns, POSITIONS[:1], torch.zeros(1, 2)), generator, 3, 0.0)
-        by = round(32 * where[0, 0].item())
+        (moved, _, where) = jitter(
+            (columns, POSITIONS[:1], torch.zeros(1, 1, 2)), generator, 3, 0.0
+        )
+        by = round(32 * where[0, 0, 0].item())
         expected = (torch.arange(32) - by).clamp(0, 31)
         assert torch.equal(moved[0, 0, 0], expected.to(torch.uint8))
 
@@ -47,7 +51,7 @@ def test_channels_change_places_and_strengths() -> None:
     for _ in range(40):
         changed, _, where = jitter((pictures, POSITIONS, places), generator, 0, 0.3)
         assert torch.equal(where, places)
-        for picture, (u, v) in zip(changed, places.tolist(), strict=True):
+        for picture, (u, v) in zip(changed, places[:, 0].tolist(), strict=True):
             pixel = picture[:, int(32 * v), int(32 * u)].float()
             # Of each channel: the one it was, told by how much brighter its pixel is.
             ratio = pixel / picture[:, 0, 0].float()

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from agents.state import StateError, load_state, save_state
 from sim2real import localiser
 from sim2real.localiser import (
+    CORNERS,
     FitConfig,
     Localiser,
     LocaliserConfig,
     MapHead,
     estimate,
+    guidance,
     map_loss,
     new_fit,
 )
@@ -42,7 +44,9 @@ def squares(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         pictures[i, :, row - 4 : row + 4, column - 4 : column + 4] = colours[i, 1]
     x, y = (middles.T - 4) / 23
     metres = torch.stack([0.3 + 0.4 * x, -0.25 + 0.5 * y, torch.full_like(x, 0.02)], 1)
-    return pictures.to(torch.uint8), metres, middles.flip(1) / 32
+    corners = torch.tensor([[0.1, 0.9], [0.9, 0.9], [0.1, 0.1], [0.9, 0.1]]).expand(count, 4, 2)
+    places = torch.cat([middles.flip(1)[:, None] / 32, corners], 1)
+    return pictures.to(torch.uint8), metres, places
 
 
 def test_the_papers_network() -> None:
@@ -61,10 +65,10 @@ def test_the_papers_network() -> None:
 
 def test_the_configuration_for_cpus() -> None:
     model = Localiser(LocaliserConfig.cpu(), LOW, HIGH)
-    estimates, scores = model.look(torch.zeros(2, 3, 112, 112, dtype=torch.uint8))
+    estimates, seen = model.look(torch.zeros(2, 3, 112, 112, dtype=torch.uint8))
     assert estimates.shape == (2, 3)
-    assert scores is not None
-    assert scores.shape == (2, 14, 14)
+    assert seen is not None
+    assert [part.shape for part in seen] == [(2, 14, 14), (2, 4, 2)]
     # Each convolution has a normalization behind it, and then a ReLU.
     kinds = [type(m).__name__ for m in model.backbone.modules() if not list(m.children())]
     kinds = [kind for kind in kinds if kind != "MaxPool2d"]
@@ -93,16 +97,33 @@ def test_every_backbone_gives_metres(changes: dict[str, object]) -> None:
 
 
 def test_a_map_says_where_and_what() -> None:
-    head = MapHead(channels=2, side=4)
+    head = MapHead(channels=2, side=4, hidden=(5,))
     features = torch.zeros(1, 2, 4, 4)
     features[0, :, 1, 3] = torch.tensor([50.0, 7.0])
     nn.init.zeros_(head.score.bias)  # type: ignore[arg-type]
     head.score.weight.data = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
-    out, scores = head(features)
-    assert out.shape == (1, head.width)
+    nn.init.zeros_(head.corners.weight)
+    head.corners.bias.data = torch.tensor([-1.0, -1.0, 0.0, 0.0, 1.0, 1.0, 0.5, -0.5])
+    inside: list[Tensor] = []
+    head.hidden.register_forward_pre_hook(lambda _, inputs: inside.append(inputs[0]))
+    out, scores, corners = head(features)
+    assert out.shape == (1, head.width) == (1, 5 + 2 + 8)
     assert scores[0].argmax() == 1 * 4 + 3
     # In the middle of the last column and the second row, of -1 to 1; and what is found there.
-    assert out[0, :4].tolist() == pytest.approx([0.75, -0.25, 50.0, 7.0])
+    assert inside[0][0, :4].tolist() == pytest.approx([0.75, -0.25, 50.0, 7.0])
+    assert out[0, 5:7].tolist() == pytest.approx([0.75, -0.25])
+    assert corners[0].tolist() == [[0, 0], [0.5, 0.5], [1, 1], [0.75, 0.25]]
+
+
+def test_corners_are_told_too() -> None:
+    places = torch.rand(2, 5, 2)
+    scores = torch.zeros(2, 4, 4)
+    right = guidance((scores, places[:, 1:]), places).item()
+    assert right == pytest.approx(math.log(16))
+    off = places[:, 1:].clone()
+    off[0, 2, 1] += 0.25
+    # A half picture's unit: 0.5 squared, of one of two pictures.
+    assert guidance((scores, off), places).item() - right == pytest.approx(CORNERS * 0.25 / 2)
 
 
 def test_the_maps_loss_is_the_cross_entropy_of_the_right_place() -> None:
@@ -204,9 +225,9 @@ def test_the_map_learns_as_much_as_it_is_guided() -> None:
     for guide in (0.0, 1.0):
         model = small(head="map")
         new_fit(model, *data, FitConfig(20, 32, 1e-3, guide=guide)).run(20)
-        scores = model.look(data[0])[1]
-        assert scores is not None
-        losses.append(map_loss(scores, data[2]).item())
+        seen = model.look(data[0])[1]
+        assert seen is not None
+        losses.append(guidance(seen, data[2]).item())
     assert losses[1] < 0.9 * losses[0]
 
 

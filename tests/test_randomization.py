@@ -301,6 +301,47 @@ def test_values_change_before_the_simulator_resets() -> None:
     assert drawn == seen
 
 
+def arrived(domain: dict[str, Any], actions: np.ndarray) -> np.ndarray:
+    """What reaches the environment when these are sent."""
+    env = wrapped([])
+    env.reset(seed=0, options={"domain": domain})
+    for action in actions:
+        env.step(action)
+    found = env.unwrapped.actions  # type: ignore[attr-defined]
+    assert all(action.dtype == np.float32 for action in found)
+    return np.array(found)
+
+
+def test_actions_come_as_late_as_asked() -> None:
+    sent = np.random.default_rng(0).uniform(-1, 1, (9, 2)).astype(np.float32)
+    for latency in (0, 1, 3, 12):
+        came = arrived({"action.latency": latency}, sent)
+        late = np.concatenate([np.zeros((latency, 2), np.float32), sent])[:9]
+        np.testing.assert_array_equal(came, late)
+
+
+def test_latency_may_change_in_the_middle() -> None:
+    """What is acted on is what was sent that many steps ago, whatever the latency was then."""
+    env = wrapped([TABLES["action.latency"]])
+    env.reset(seed=0)
+    sent = np.random.default_rng(0).uniform(-1, 1, (30, 2)).astype(np.float32)
+    for k, action in enumerate(sent):
+        env.step(action)
+        latency = env.in_force["action.latency"]
+        assert isinstance(latency, int)
+        expected = sent[k - latency] if k >= latency else np.zeros(2)
+        np.testing.assert_array_equal(env.unwrapped.actions[-1], expected)  # type: ignore[attr-defined]
+    assert len({draw for draw in draws(episode(env, 30), "action.latency") if draw is not None}) > 1
+
+
+def test_noise_on_actions_keeps_their_bounds() -> None:
+    still = np.zeros((500, 2), np.float32)
+    assert np.std(arrived({"action.noise": 0.2}, still)) == pytest.approx(0.2, rel=0.1)
+    edge = arrived({"action.noise": 0.2}, still + 1)
+    assert edge.max() == 1.0
+    assert 0.4 < (edge < 1).mean() < 0.6
+
+
 # In vector environments, and through what is saved of a run.
 
 HALFCHEETAH = Path(__file__).parents[1] / "sim2real" / "specs" / "halfcheetah.toml"

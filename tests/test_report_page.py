@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from browser import launched
 
 from runkit.benchmark.report import write_report
 
@@ -19,9 +19,6 @@ OURS, SB3 = "firsthand", "stable_baselines3"
 ATTACK = (
     "</script><img src=x onerror=\"document.title='broken'\"><!--<script>{{videos}}\u2028\udc80"
 )
-
-QUIET = ["background-networking", "component-update", "sync", "gpu", "quic"]
-FLAGS = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in QUIET)]
 
 
 def interval(value: float) -> dict[str, float]:
@@ -200,15 +197,7 @@ def test_what_was_there_stays_when_there_is_a_nan(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("needs Chromium")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+    yield from launched()
 
 
 Open = Callable[..., Any]

@@ -262,6 +262,17 @@ def test_bad_arguments_say_what_is_right() -> None:
         gym.make("mujoco/TableLocalise-v0", distractors="cats")
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bad_actions_are_refused_and_leave_no_trace(engine: str) -> None:
+    env: Any = gym.make(f"{engine}/PandaPush-v0").unwrapped
+    first = episode(env, 0)
+    for action in ([np.nan, 0, 0], [np.inf, -np.inf, 0], [0, 0], [0, 0, 0, 0]):
+        with pytest.raises(ValueError, match="finite numbers"):
+            env.step(np.array(action))
+    assert episode(env, 0) == first
+    env.close()
+
+
 @drawing
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nothing_is_left_after_closing(engine: str) -> None:

@@ -12,7 +12,7 @@ from localisable import ID
 
 from runkit.errors import UserError
 from runkit.signals import StopRequest
-from runkit.transfer import arms, records, settings, training
+from runkit.transfer import arms, records, report, settings, training
 from runkit.transfer.settings import Study
 
 from sim2real import dataset, domains, localiser
@@ -52,7 +52,7 @@ def worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(domains, "ENGINES", ("drawn",))
     monkeypatch.setattr(domains, "FOLDER", folder)
     monkeypatch.setattr(settings, "LEDGER", tmp_path / "readings.jsonl")
-    monkeypatch.setattr(dataset, "SHARD", 16)
+    monkeypatch.setattr(settings, "SHARD", 16)
     monkeypatch.setattr(training, "EVALUATED", 16)
     monkeypatch.setattr("runkit.transfer.pictures.SIDE", 2)
     monkeypatch.setenv("FIRSTHAND_DATA", str(tmp_path / "data"))
@@ -250,3 +250,13 @@ def test_domains_are_listed_without_being_opened(worlds: Path) -> None:
     assert len(lines) == 5
     assert sum("sealed, read 0 times" in line for line in lines) == 2
     assert domains.readings(settings.LEDGER) == []
+
+
+@pytest.mark.parametrize("page", [settings.RESULTS / "README.md"], ids=["results/transfer"])
+def test_tables_are_those_of_the_results(
+    worlds: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not page.exists():
+        pytest.skip("there are no results yet")
+    monkeypatch.undo()  # the domains and the ledger are the true ones
+    assert report.filled(page.read_text(), page.parent) == page.read_text()

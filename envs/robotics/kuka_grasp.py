@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.quiet import quiet
-from envs.robotics import assets, rotations
+from envs.robotics import assets
+from envs.robotics.kinematics import rotation_between
 
 with quiet():  # it prints when it was built
     import pybullet
@@ -28,6 +29,7 @@ SETTLING = 500  # substeps at most, for each dropped object
 # Joints of the SDF file: seven of the arm, the gripper's turn, two fingers and their tips.
 ARM, WRIST, FINGERS, TIPS = list(range(7)), 7, (8, 11), (10, 13)
 FLANGE = 6
+DOWN = np.array([0.0, 1.0, 0.0, 0.0])  # the flange's orientation: half a turn about y
 HOME = (
     0.0064,
     0.4132,
@@ -144,25 +146,22 @@ class KukaGrasp(gym.Env[np.ndarray, Any]):
         self.observation_space = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self._client = pybullet.connect(pybullet.DIRECT)
         self._objects: list[tuple[Path, int]] = []
-        self._build()
 
     def _build(self) -> None:
         client = {"physicsClientId": self._client}
         pybullet.setPhysicsEngineParameter(
             numSolverIterations=150,
             fixedTimeStep=TIMESTEP,
-            # Each file is read once, or rarely again: a cache would keep a thousand of them.
-            enableFileCaching=0,
-            # Otherwise contacts would depend on the episode before.
-            deterministicOverlappingPairs=1,
+            enableFileCaching=1,
             **client,
         )
         pybullet.setGravity(0, 0, -10, **client)
-        pybullet.loadURDF(str(assets.data("plane.urdf")), [0, 0, -1], **client)
-        pybullet.loadURDF(str(assets.data("table/table.urdf")), [0.5, 0, -0.82], **client)
-        pybullet.loadURDF(
-            str(assets.data("tray/tray.urdf")), [0.64, 0.075, -0.19], [0, 0, 1, 0], **client
-        )
+        for name, *place in (
+            ("plane.urdf", [0, 0, -1]),
+            ("table/table.urdf", [0.5, 0, -0.82]),
+            ("tray/tray.urdf", [0.64, 0.075, -0.19], [0, 0, 1, 0]),
+        ):
+            pybullet.loadURDF(str(assets.data(name)), *place, **client)
         sdf = str(assets.data("kuka_iiwa/kuka_with_gripper2.sdf"))
         (self._kuka,) = pybullet.loadSDF(sdf, **client)
         pybullet.resetBasePositionAndOrientation(
@@ -170,6 +169,8 @@ class KukaGrasp(gym.Env[np.ndarray, Any]):
         )
         infos = [pybullet.getJointInfo(self._kuka, i, **client) for i in range(len(HOME))]
         self._movable = [info[0] for info in infos if info[2] != pybullet.JOINT_FIXED]
+        # Of the thousand objects' files each is needed rarely: they are not kept.
+        pybullet.setPhysicsEngineParameter(enableFileCaching=0, **client)
         # Of the flange's centre of mass from its joint, as the Jacobian wants it.
         self._offset = pybullet.getDynamicsInfo(self._kuka, FLANGE, **client)[3]
 
@@ -177,18 +178,14 @@ class KukaGrasp(gym.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        for _, uid in self._objects:
-            pybullet.removeBody(uid, self._client)
+        # Built anew: what PyBullet remembers of earlier episodes would change the last digits.
+        pybullet.resetSimulation(physicsClientId=self._client)
+        self._build()
         self._objects = []
         self._attempted = False
         self._target, self._yaw, self._opening = np.array(START), 0.0, OPENING
         for joint, angle in enumerate(HOME):
             pybullet.resetJointState(self._kuka, joint, angle, 0.0, self._client)
-        for link in range(-1, len(HOME)):  # contacts are found anew
-            fixed = link == -1
-            pybullet.setCollisionFilterGroupMask(
-                self._kuka, link, 2 if fixed else 1, 1 if fixed else 3, self._client
-            )
         self._drive(np.array(HOME[:7]))
         chosen = self.np_random.choice(len(self._meshes), self.n_objects, replace=False)
         for index in chosen:
@@ -248,10 +245,7 @@ class KukaGrasp(gym.Env[np.ndarray, Any]):
             position, quaternion = self.flange()
             if position[2] <= stop:
                 return
-            # The rotation that is missing to half a turn about y, as a vector: twice the sine of
-            # half its angle, along its axis.
-            missing = rotations.times((0, 1, 0, 0), rotations.inverse(quaternion))
-            turn = 2 * missing[:3] * np.sign(missing[3] or 1.0)
+            turn = rotation_between(quaternion, DOWN)
             error = np.concatenate([self._target - position, turn])
             angles = [
                 state[0]

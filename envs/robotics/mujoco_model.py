@@ -147,7 +147,7 @@ def _robot_spec(robot: RobotModel) -> "mujoco.MjSpec":
 
 
 def _partners(spec: "mujoco.MjSpec", scene: Scene) -> list[tuple[str, str]]:
-    """Geoms that may touch: every two bodies of which one moves, and the robot with every body."""
+    """Geoms that may touch: every two bodies or a body and a link, of which one moves."""
     solids = [body for body in scene.bodies if body.solid]
     pairs = [
         (first.name, second.name)
@@ -155,8 +155,13 @@ def _partners(spec: "mujoco.MjSpec", scene: Scene) -> list[tuple[str, str]]:
         for second in solids[i + 1 :]
         if first.mass or second.mass
     ]
+    if scene.robot is None:
+        return pairs
     links = [geom.name for geom in spec.geoms if geom.name.startswith(f"{ROBOT}/")]
-    return pairs + [(link, body.name) for link in links for body in solids]
+    base = {geom.name for geom in spec.worldbody.first_body().geoms}  # it stands still
+    return pairs + [
+        (link, body.name) for link in links for body in solids if body.mass or link not in base
+    ]
 
 
 def _add_light(spec: "mujoco.MjSpec", name: str, light: Light, shadows: bool) -> None:

@@ -137,7 +137,12 @@ class RobotEnv(gym.Env[Any, np.ndarray]):
     def step(
         self, action: np.ndarray
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        self.engine.drive(self._targets(np.clip(np.asarray(action, np.float64), -1.0, 1.0)))
+        """Raises ValueError for an action of another shape, or that is not finite."""
+        action = np.asarray(action, np.float64)
+        # An engine that was given a NaN once may keep it through every later reset.
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise ValueError(f"an action is {self.action_space.shape} finite numbers, not {action}")
+        self.engine.drive(self._targets(action.clip(-1.0, 1.0)))
         self.engine.step(self._values["control.substeps"])
         observation = self._observe()
         achieved, desired = observation["achieved_goal"], observation["desired_goal"]

@@ -51,6 +51,7 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
     threads: Literal["auto"] | int = "auto"  # PyTorch's CPU threads; auto: measured at the start
     compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile the update; auto: if it pays
+    randomization: str | None = None  # a spec's name or file: training episodes are drawn from it
     run_dir: Path | None = None  # must not exist yet; default: runs/ALGO-ENV-seedS-TIME
     resume: Path | None = None  # a run directory to go on with
     checkpoint_every: int = 25_000  # environment steps between two checkpoints

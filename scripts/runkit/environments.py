@@ -13,7 +13,9 @@ from runkit.errors import UserError
 
 import envs
 from envs.make import register_plugins
-from envs.vector import Vectorization
+from envs.vector import Vectorization, Wrap
+from sim2real.randomization import randomized
+from sim2real.spec import SpecError
 
 # What fails in a process of AsyncVectorEnv is raised here as well: no need to print it there.
 warnings.filterwarnings("ignore", message=".*ERROR: ", module="gymnasium")
@@ -56,10 +58,21 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         return envs.make_env(env_id, **kwargs)
 
 
-def worker_env(env_id: str, seed: int, index: int) -> gym.Env[Any, Any]:
+def worker_env(env_id: str, seed: int, index: int, wrap: Wrap | None = None) -> gym.Env[Any, Any]:
     """``envs.make_resumable`` in a process of its own."""
     _prepare(env_id)
-    return envs.make_resumable(env_id, seed, index)
+    return envs.make_resumable(env_id, seed, index, wrap)
+
+
+def randomization(spec: str | None, seed: int) -> Wrap | None:
+    """What draws a domain for every episode, for ``make_envs(…, wrap=…)``; None without a spec.
+
+    Raises UserError if there is no such spec, or it is wrong.
+    """
+    try:
+        return None if spec is None else randomized(spec, seed=seed)
+    except SpecError as error:
+        raise UserError(f"--randomization: {error}") from None
 
 
 def choose_vectorization(env_id: str, n_envs: int, choice: str) -> tuple[Vectorization, str]:

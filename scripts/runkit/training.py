@@ -12,7 +12,7 @@ import torch
 from runkit import gl, plots, video
 from runkit.arguments import RunOptions
 from runkit.devices import choose_compile, choose_device, choose_threads
-from runkit.environments import choose_vectorization, make_envs, worker_env
+from runkit.environments import choose_vectorization, make_envs, randomization, worker_env
 from runkit.errors import UserError
 from runkit.memory import keep_freed_memory
 from runkit.meter import Meter
@@ -31,6 +31,7 @@ from agents.on_policy import OnPolicyLoop, random_rollout
 from agents.replay import ReplayBuffer
 from agents.state import StateError, check_like, load_state, save_state
 from agents.stepping import Loop, StepReport
+from envs.vector import Wrap
 
 UNRECORDED = ("run_dir", "resume")  # options that say where, not what
 CHANGEABLE = ("total_steps", "checkpoint_every", "eval_every")  # options of a resumed run
@@ -52,7 +53,8 @@ class Job:
         """The job of a run directory, with other run options where ``changes`` says so."""
         saved = folder.read_config()
         try:
-            run = replace(from_json(RunOptions, saved["run"], without=UNRECORDED), **changes)
+            options = {"randomization": None, **saved["run"]}
+            run = replace(from_json(RunOptions, options, without=UNRECORDED), **changes)
             config = config_from_json(saved["algorithm"], saved["config"])
         except (TypeError, ValueError) as error:
             raise UserError(f"{folder.config}: {error}") from None
@@ -61,6 +63,8 @@ class Job:
     def record(self) -> dict[str, Any]:
         """All of it as plain data."""
         run = {k: v for k, v in asdict(self.run).items() if k not in UNRECORDED}
+        if self.run.randomization is None:
+            del run["randomization"]  # as runs were recorded before there was any
         plain = {"run": run, "config": asdict(self.config)}
         return {
             "algorithm": self.algorithm,
@@ -98,7 +102,9 @@ class Training:
     def start(cls, job: Job) -> "Training":
         """A new run in a new directory, made only once the job is known to be possible."""
         job = replace(job, run=replace(job.run, device=choose_device(job.run.device)))
-        probe = new_agent(job, make_envs(job.env_id, 1))
+        if job.run.randomization is not None and job.run.vectorization == "vector_entry_point":
+            raise UserError("--randomization needs --vectorization sync or async")
+        probe = new_agent(job, make_envs(job.env_id, 1, wrap=wrap_of(job)))
         path = new_path(job.run.run_dir, job.algorithm, job.env_id, job.run.seed)
         job = replace(job, run=settle(job, probe))
         training = cls(job, RunDir(path))
@@ -304,7 +310,12 @@ def training_envs(job: Job) -> Any:
     way = job.run.vectorization
     if job.algorithm == "a3c" or way == "auto":
         return make_envs(job.env_id, 1)
-    return make_envs(job.env_id, job.run.n_envs, job.run.seed, way)
+    return make_envs(job.env_id, job.run.n_envs, job.run.seed, way, wrap=wrap_of(job))
+
+
+def wrap_of(job: Job) -> Wrap | None:
+    """What is put around training environments; evaluations are of the nominal one."""
+    return randomization(job.run.randomization, job.run.seed)
 
 
 def new_agent(job: Job, envs: Any) -> Agent:
@@ -320,7 +331,7 @@ def new_loop(job: Job, agent: Agent, envs: Any) -> Loop | AsynchronousLoop:
     if isinstance(agent, A2C):
         return OnPolicyLoop(agent, envs)
     if isinstance(agent, A3C):
-        make = partial(worker_env, job.env_id, job.run.seed)
+        make = partial(worker_env, job.env_id, job.run.seed, wrap=wrap_of(job))
         return AsynchronousLoop(agent, make, job.run.n_envs)
     size = job.config.buffer_size
     spaces = agent.observation_space, agent.action_space
@@ -354,6 +365,8 @@ def settle(job: Job, scratch: Agent) -> RunOptions:
     threads, how = choose_threads(run.threads, lambda: scratch.update(noise))
     compile_, why = choose_compile(run.compile, expected_updates(job), device)
     way, rates = choose_vectorization(job.env_id, run.n_envs, run.vectorization)
+    if run.randomization is not None and way == "vector_entry_point":
+        way = "sync"  # nothing can be put around what is inside the other
     print(f"device: {device}")
     print(f"threads: {threads} ({how})")
     print(f"torch.compile: {'on' if compile_ else 'off'} ({why})")

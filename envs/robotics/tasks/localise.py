@@ -78,7 +78,7 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
             for i, other in enumerate(objects.pool(distractors, POOL, target))
         ]
         self._target = Body("object", shape, mass=0.1, texture=red)
-        bodies = (*table(), self._target, *self._others)
+        bodies = (*table(half_width=0.36), self._target, *self._others)
         self.scene = Scene(bodies, PANDA, (CAMERA,), LIGHTS)
         self.engine = make_engine(engine, self.scene)
         self._own = {

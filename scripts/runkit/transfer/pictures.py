@@ -33,7 +33,7 @@ def grid(request: Request, file: Path, title: str, model: Localiser | None = Non
         axis.imshow(shown.pictures[i].permute(1, 2, 0).numpy(), extent=(0, 1, 1, 0))
         axis.axis("off")
         if marks is not None:
-            axis.plot(*shown.places[i].numpy(), "o", mfc="none", mec="lime", ms=9, mew=1.3)
+            axis.plot(*shown.places[i, 0].numpy(), "o", mfc="none", mec="lime", ms=9, mew=1.3)
             axis.plot(*marks[i], "x", color="red", ms=6, mew=1.5)
             axis.set(xlim=(0, 1), ylim=(1, 0))
     figure.suptitle(title, fontsize=11)

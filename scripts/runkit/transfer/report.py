@@ -31,13 +31,6 @@ LEADS = {
 
 def write(out: Path) -> Path:
     """Makes tables and pictures of what is in OUT; returns the page."""
-    scores = records.read(out)
-    made: dict[str, Callable[[], str]] = {
-        **{name: partial(make, scores) for name, make in tables.TABLES.items()},
-        "seals": lambda: tables.seals(domains.catalogue(), domains.readings(settings.LEDGER)),
-        "dynamics": lambda: dynamics.table_of(out),
-        "speed": lambda: speed.table_of(out),
-    }
     page = out / "README.md"
     if not page.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -46,9 +39,20 @@ def write(out: Path) -> Path:
             parts.append(f"{lead}\n\n<!-- benchmark: results/{out.name} {name} -->\n<!-- end -->\n")
         write_text(page, "\n".join(parts))
     text = page.read_text()
-    filled = fill(text, out.name, {name: make() for name, make in made.items()})
-    if filled != text:
-        write_text(page, filled)
+    if (new := filled(text, out)) != text:
+        write_text(page, new)
     for kind in ("textures", "images"):
-        pictures.curves(scores, kind, "target_sealed_near", out / f"{kind}.png")
+        pictures.curves(records.read(out), kind, "target_sealed_near", out / f"{kind}.png")
     return page
+
+
+def filled(text: str, out: Path) -> str:
+    """A page with the tables of what is in OUT between its markers."""
+    scores = records.read(out)
+    made: dict[str, Callable[[], str]] = {
+        **{name: partial(make, scores) for name, make in tables.TABLES.items()},
+        "seals": lambda: tables.seals(domains.catalogue(), domains.readings(settings.LEDGER)),
+        "dynamics": lambda: dynamics.table_of(out),
+        "speed": lambda: speed.table_of(out),
+    }
+    return fill(text, out.name, {name: make() for name, make in made.items()})

@@ -23,6 +23,7 @@ TARGETS = (
     "tetrahedron",
     "triangular_prism",
 )
+SHARD = 256  # pictures a file
 TEST_SEED, VALIDATION_SEED = 1_000_000, 2_000_000  # added to a study's
 
 
@@ -51,9 +52,9 @@ def data_folder(request: Request) -> Path:
 
 
 def training_request(arm: Arm, study: Study, seed: int) -> Request:
-    return Request(arm.domain, study.target, study.network.size, seed)
+    return Request(arm.domain, study.target, study.network.size, seed, shard=SHARD)
 
 
 def test_request(domain: Domain, target: str, size: int) -> Request:
     # In a test, what is to be occluded is.
-    return Request(domain, target, size, TEST_SEED, visibility=True)
+    return Request(domain, target, size, TEST_SEED, visibility=True, shard=SHARD)

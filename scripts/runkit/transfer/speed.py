@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from runkit import gl
@@ -10,7 +11,7 @@ from runkit.benchmark.tables import table
 from runkit.rundir import machine, versions, write_json
 
 from sim2real import dataset, domains
-from sim2real.dataset import SHARD, Request
+from sim2real.dataset import Request
 
 FILE = "speed.json"
 
@@ -21,7 +22,7 @@ def measure(out: Path, domain: str, target: str, size: int, jobs: int, rounds: i
     request = Request(domains.read(domain), target, size, seed=0)
     rates: dict[str, list[float]] = {"reset": [], "generator": []}
     for _ in range(rounds):
-        rates["reset"].append(_one_at_a_time(request, SHARD))
+        rates["reset"].append(_one_at_a_time(request, request.shard))
         rates["generator"].append(_generator(request, jobs))
         print({way: f"{values[-1]:.1f}/s" for way, values in rates.items()}, flush=True)
     file = out / FILE
@@ -34,7 +35,7 @@ def measure(out: Path, domain: str, target: str, size: int, jobs: int, rounds: i
 
 def _one_at_a_time(request: Request, count: int) -> float:
     """Pictures a second of ``env.reset``, with all that it gives."""
-    env = request.domain.make(request.target, request.size)
+    env = dataset.make(replace(request, visibility=True))
     env.reset(seed=0)
     started = time.perf_counter()
     for index in range(count):
@@ -53,9 +54,9 @@ def _generator(request: Request, jobs: int) -> float:
         return True
 
     with tempfile.TemporaryDirectory() as folder:
-        dataset.generate(request, Path(folder), 4 * jobs * SHARD, jobs, tick)
+        dataset.generate(request, Path(folder), 4 * jobs * request.shard, jobs, tick)
     warm = ticks[jobs:]  # the first came before any shard
-    return (len(warm) - 1) * SHARD / (warm[-1] - warm[0])
+    return (len(warm) - 1) * request.shard / (warm[-1] - warm[0])
 
 
 def table_of(out: Path) -> str:
