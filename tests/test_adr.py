@@ -224,7 +224,7 @@ def test_in_a_vector_environment(tmp_path: Path) -> None:
         return observations
 
     envs, adr = vector(), curriculum()
-    observations = run(envs, adr, envs.reset()[0], 2000)  # in the middle of episodes
+    observations = run(envs, adr, envs.reset()[0], 2010)  # in the middle of episodes
     assert adr.evaluations > 100
     assert adr.moves
     # The ranges move on while episodes that began with the old ones are under way.
@@ -232,13 +232,15 @@ def test_in_a_vector_environment(tmp_path: Path) -> None:
     state = {"environments": list(envs.call("snapshot")), "adr": adr.state()}
     save_state(tmp_path, {**state, "observations": observations})
     envs.call("set_ranges", adr.ranges)
-    run(envs, adr, observations, 1010)
+    soon = run(envs, adr, observations, 7)  # before the episodes end
+    run(envs, adr, soon, 1003)
 
     again, resumed, loaded = vector(), curriculum(), load_state(tmp_path)
     again.call("restore", loaded["environments"])
     resumed.load(loaded["adr"])
     again.call("set_ranges", resumed.ranges)
-    run(again, resumed, loaded["observations"], 1010)
+    np.testing.assert_array_equal(run(again, resumed, loaded["observations"], 7), soon)
+    run(again, resumed, soon, 1003)
     assert resumed.state() == adr.state()
 
 
