@@ -65,7 +65,12 @@ def make_vec(
         # One environment is made here too, to learn its spaces: the signal handlers are put back.
         handlers = [signal.getsignal(number) for number in SIGNALS]
         try:
-            made = AsyncVectorEnv(constructors, autoreset_mode=AutoresetMode.SAME_STEP)
+            made = AsyncVectorEnv(
+                constructors,
+                # A forked process hangs at its first picture if its parent has drawn one.
+                context="forkserver" if env_id.startswith("mujoco/") else None,
+                autoreset_mode=AutoresetMode.SAME_STEP,
+            )
         finally:
             for number, handler in zip(SIGNALS, handlers, strict=True):
                 signal.signal(number, handler)

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AsyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from runkit import gl
@@ -20,6 +21,7 @@ from envs import make_resumable, make_vec
 from envs.robotics.kinematics import displacement, rotation_between
 from envs.robotics.parameters import ParameterError
 from envs.robotics.registration import ENGINES, TASKS
+from envs.vector import Vectorization
 
 gl.set_up()  # before MuJoCo is imported
 
@@ -126,6 +128,23 @@ def test_vector_environments(vectorization: Any) -> None:
     assert observation["observation"].shape == (2, 6)
     assert vector.step(vector.action_space.sample())[1].shape == (2,)
     vector.close()
+
+
+@drawing
+@pytest.mark.parametrize("engine", ENGINES)
+def test_processes_draw_after_this_one_has_drawn(engine: str) -> None:
+    """As when the ways to vectorize are measured one after the other."""
+    pictures = []
+    ways: tuple[Vectorization, ...] = ("sync", "async")
+    for vectorization in ways:
+        vector = make_vec(f"{engine}/TableLocalise-v0", 2, 0, vectorization)
+        if isinstance(vector, AsyncVectorEnv):
+            vector.reset_async()
+            pictures.append(vector.reset_wait(timeout=60)[0])
+        else:
+            pictures.append(vector.reset()[0])
+        vector.close()
+    np.testing.assert_array_equal(*pictures)
 
 
 @pytest.mark.parametrize("reward", ["dense", "sparse"])
