@@ -13,7 +13,7 @@ from envs.robotics.robots import PANDA
 from envs.robotics.scene import UPRIGHT, Body, Camera, RobotModel, Scene, sphere
 from envs.robotics.textures import Texture
 
-CAMERA = Camera("main", position=(0.75, -0.75, 0.65), target=(-0.1, 0.0, 0.1))
+CAMERA = Camera("main", position=(1.0, -0.9, 0.8), target=(-0.2, 0.0, 0.2))
 
 
 class Reach:
