@@ -58,9 +58,9 @@ class Flaky(gym.Env[np.ndarray, np.ndarray]):
         return self._observe(), float(reward), False, self.left == 0, {}
 
 
-def worker_env(env_id: str, seed: int, index: int) -> gym.Env[Any, Any]:
+def worker_env(env_id: str, seed: int, index: int, wrap: None) -> gym.Env[Any, Any]:
     """A3C's, in a process that has imported this module: there the ids are registered too."""
-    return environments.worker_env(env_id, seed, index)
+    return environments.worker_env(env_id, seed, index, wrap)
 
 
 for _failure in FAILURES:

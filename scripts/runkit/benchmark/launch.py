@@ -59,7 +59,13 @@ class Worker:
                 stdin=subprocess.PIPE,  # stays open: when it closes, the worker stops
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": PYTHONPATH,
+                    # Otherwise the worker's folder comes first, and has a statistics.py.
+                    "PYTHONSAFEPATH": "1",
+                    "OMP_NUM_THREADS": "1",
+                },
                 start_new_session=True,  # Ctrl-C is for the benchmark, which passes it on
             )
         assert self.process.stdin is not None
