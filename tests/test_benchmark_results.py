@@ -187,7 +187,9 @@ def test_results_elsewhere_leave_the_projects_readme_alone(tmp_path: Path) -> No
 
 
 def committed_pages() -> list[Path]:
-    return [ROOT / "README.md", *ROOT.glob("results/*/README.md")]
+    pages = [ROOT / "README.md", *ROOT.glob("results/*/README.md")]
+    # Its tables are made by transfer.py, and tested with that.
+    return [page for page in pages if page.parent.name != "transfer"]
 
 
 @pytest.mark.parametrize("page", committed_pages(), ids=lambda file: file.parent.name)
