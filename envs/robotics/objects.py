@@ -1,16 +1,11 @@
 """Objects by name: the eight of Tobin et al. (2017), 4 to 8 cm, and the random meshes."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
-from envs.robotics.assets import (
-    RANDOM_MESH_SCALE,
-    held_out_meshes,
-    mesh_vertices,
-    training_meshes,
-)
+from envs.robotics import solids
+from envs.robotics.assets import RANDOM_MESH_SCALE, held_out_meshes, training_meshes
 from envs.robotics.scene import Shape, box, cylinder, mesh, prism, pyramid
 
 SHAPES: dict[str, Shape] = {
@@ -24,7 +19,6 @@ SHAPES: dict[str, Shape] = {
     "triangular_prism": prism(3, 0.034, 0.025),
 }
 DISTRACTORS = ("shapes", "training_meshes", "held_out_meshes")
-DENSITY = 400.0  # kg/m³: a 5 cm cube of it weighs 50 g
 
 
 def shape(name: str) -> Shape:
@@ -51,8 +45,8 @@ def reach(shape: Shape) -> float:
     if shape.kind in ("box", "cylinder", "sphere"):
         across = shape.size[:2] if shape.kind == "box" else shape.size[:1]
         return float(np.linalg.norm(across))
-    points = shape.vertices if shape.kind == "hull" else _corners(shape.file)
-    return shape.scale * max(float(np.hypot(x, y)) for x, y, _ in points)
+    points = solids.corners(shape)
+    return float(np.hypot(points[:, 0], points[:, 1]).max())
 
 
 @cache
@@ -60,10 +54,4 @@ def rest(shape: Shape) -> float:
     """Height of the origin of an upright shape that stands on a table, in metres."""
     if shape.kind in ("box", "cylinder", "sphere"):
         return shape.size[-1]
-    points = shape.vertices if shape.kind == "hull" else _corners(shape.file)
-    return -shape.scale * min(float(z) for _, _, z in points)
-
-
-def _corners(file: Path | None) -> list[tuple[float, float, float]]:
-    assert file is not None
-    return [(x, y, z) for x, y, z in mesh_vertices(file).tolist()]
+    return -float(solids.corners(shape)[:, 2].min())

@@ -155,7 +155,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything an engine builds. ``substeps`` of ``timestep`` seconds make a control step."""
+    """Everything an engine builds; a substep of it takes ``timestep`` seconds."""
 
     bodies: tuple[Body, ...]
     robot: RobotModel | None = None
