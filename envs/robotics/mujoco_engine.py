@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import mujoco
@@ -12,11 +11,11 @@ from envs.robotics import mujoco_model, rotations, urdf
 from envs.robotics.engine import Frame
 from envs.robotics.mujoco_parameters import Tuning
 from envs.robotics.mujoco_renderer import Renderer
-from envs.robotics.parameters import Parameter, ParameterError, Value, check, scene_parameters
+from envs.robotics.parameters import Parameter, Value, check, scene_parameters
 from envs.robotics.scene import UPRIGHT, Scene
 from envs.robotics.textures import Texture
 
-UNSUPPORTED: dict[str, str] = {}
+UNSUPPORTED: dict[str, str] = {}  # it can change everything that a scene has
 APPROXIMATED = {
     "body.*.friction": "contacts are soft: under a steady pull what sticks still creeps a little",
 }
@@ -227,10 +226,6 @@ class MujocoEngine:
         return dict(self._parameters)
 
     def set(self, values: Mapping[str, Value]) -> None:
-        for path in values:
-            for pattern, reason in self.unsupported.items():
-                if fnmatchcase(path, pattern):
-                    raise ParameterError(f"MuJoCo cannot change {path}: {reason}")
         check(self._parameters, values)
         self._tuning.set(values)
         self._unpainted |= {_owner(path) for path in values if path.endswith(".texture")}
