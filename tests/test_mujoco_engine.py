@@ -36,6 +36,7 @@ from envs.robotics.textures import Texture
 
 gl.set_up()  # before MuJoCo is imported
 
+from envs.robotics import mujoco_model  # noqa: E402
 from envs.robotics.mujoco_engine import MujocoEngine  # noqa: E402
 
 drawing = pytest.mark.skipif("MUJOCO_GL" not in os.environ, reason="no OpenGL to draw with")
@@ -185,6 +186,11 @@ def test_free_fall(engine: Any) -> None:
     assert one.velocity("cube")[0][2] == pytest.approx(-9.81 * 0.2, abs=1e-12)
 
 
+# So wide that it is met as an endless plane.
+GROUND = replace(FLOOR, shape=box(mujoco_model.WIDE, mujoco_model.WIDE, 0.5))
+
+
+@pytest.mark.parametrize("floor", [FLOOR, GROUND], ids=["block", "plane"])
 @pytest.mark.parametrize(
     ("shape", "height"),
     [
@@ -195,8 +201,10 @@ def test_free_fall(engine: Any) -> None:
         (pyramid(24, 0.03, 0.03), 0.03),
     ],
 )
-def test_bodies_rest_at_their_height(engine: Any, shape: Shape, height: float) -> None:
-    one = engine(FLOOR, Body("it", shape, 0.1, (0.0, 0.0, height + 0.001)))
+def test_bodies_rest_at_their_height(
+    engine: Any, shape: Shape, height: float, floor: Body
+) -> None:
+    one = engine(floor, Body("it", shape, 0.1, (0.0, 0.0, height + 0.001)))
     one.step(300)
     position, quaternion = one.pose("it")
     np.testing.assert_allclose(position, (0, 0, height), atol=3e-4)
@@ -204,10 +212,11 @@ def test_bodies_rest_at_their_height(engine: Any, shape: Shape, height: float) -
     assert one.touching("it", "floor")
 
 
+@pytest.mark.parametrize("floor", [FLOOR, GROUND], ids=["block", "plane"])
 @pytest.mark.parametrize(("mine", "floors"), [(0.5, 1.0), (0.5, 0.6), (2.0, 0.3)])
-def test_friction_is_the_product(engine: Any, mine: float, floors: float) -> None:
+def test_friction_is_the_product(engine: Any, mine: float, floors: float, floor: Body) -> None:
     """On a slope, here tilted gravity, a block slides beyond the angle whose tangent it is."""
-    one = engine(replace(FLOOR, friction=floors), replace(CUBE, friction=mine))
+    one = engine(replace(floor, friction=floors), replace(CUBE, friction=mine))
     for share, slides in ((0.9, False), (1.1, True)):
         angle = np.arctan(share * mine * floors)
         one.set({"world.gravity": [9.81 * float(np.sin(angle)), 0.0, -9.81 * float(np.cos(angle))]})
@@ -288,6 +297,27 @@ def test_both_engines_agree_on_where_the_arm_is(engine: Any) -> None:
             np.testing.assert_allclose(mine, theirs * np.sign(mine @ theirs), atol=1e-6)
         np.testing.assert_allclose(one.jacobian(), other.jacobian(), atol=1e-6)
     other.close()
+
+
+@pytest.mark.parametrize("make", [BulletEngine, MujocoEngine])
+def test_the_tool_is_told_anew_after_whatever_moves_it(make: type[Any]) -> None:
+    one = make(Scene((), PANDA))
+    start, seen = one.state(), []
+    for act in (
+        lambda: (one.set_joints(np.array(PANDA.home) + 0.1), one.drive(np.array(PANDA.home))),
+        lambda: one.step(5),
+        lambda: one.step(5),
+        lambda: one.restore(start),
+    ):
+        act()
+        seen.append(one.tool()[0])
+        kept = seen[-1].copy()
+        one.tool()[0][:] = 7.0  # a caller's own
+        np.testing.assert_array_equal(one.tool()[0], kept)
+    assert len({tuple(place) for place in seen}) == 4
+    one.set_joints(np.array(PANDA.home) + 0.1)
+    assert np.linalg.norm(one.tool()[0] - seen[-1]) > 0.01
+    one.close()
 
 
 def test_drives_close_errors_at_their_gain_and_hold_against_gravity(engine: Any) -> None:

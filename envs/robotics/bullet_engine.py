@@ -78,6 +78,7 @@ class BulletEngine:
         self._targets = np.zeros(0)
         self._stale = True  # contacts are older than the last change
         self._placed = False  # bodies were put somewhere since the last step
+        self._held: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # what ``tool`` gives
         self.client: int = pybullet.connect(pybullet.DIRECT)
         try:
             self._build()
@@ -123,7 +124,7 @@ class BulletEngine:
         client, step = self.client, pybullet.stepSimulation
         for _ in range(substeps):
             step(client)
-        self._stale = False
+        self._stale, self._held = False, None
 
     # Bodies
 
@@ -197,7 +198,7 @@ class BulletEngine:
         arm = self._arm
         for index, position in zip(arm.indices, np.asarray(positions, float), strict=True):
             pybullet.resetJointState(arm.uid, index, position, 0.0, self.client)
-        self._stale = True
+        self._stale, self._held = True, None
         self.drive(positions)
 
     def drive(self, targets: np.ndarray) -> None:
@@ -215,14 +216,18 @@ class BulletEngine:
         )
 
     def tool(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        arm = self._arm
-        # The link's own frame, further back in the reply, has single precision only.
-        centre, axes, _, _, _, _, linear, angular = pybullet.getLinkState(
-            arm.uid, arm.tool, 1, 1, self.client
-        )
-        lever = rotations.rotate(axes, arm.lever)
-        turn = rotations.times(axes, arm.tool_axes)
-        return np.array(centre) + lever, turn, np.array(linear) + rotations.cross(angular, lever)
+        if self._held is None:  # it is asked for several times a step
+            arm = self._arm
+            # The link's own frame, further back in the reply, has single precision only.
+            centre, axes, _, _, _, _, linear, angular = pybullet.getLinkState(
+                arm.uid, arm.tool, 1, 1, self.client
+            )
+            lever = rotations.rotate(axes, arm.lever)
+            turn = rotations.times(axes, arm.tool_axes)
+            speed = np.array(linear) + rotations.cross(angular, lever)
+            self._held = np.array(centre) + lever, turn, speed
+        position, turn, velocity = self._held
+        return position.copy(), turn.copy(), velocity.copy()
 
     def jacobian(self) -> np.ndarray:
         arm = self._arm
@@ -366,7 +371,7 @@ class BulletEngine:
         if self._robot is not None:
             self._robot.put(state.joints, state.rates)
             self.drive(state.targets)
-        self._stale, self._placed = True, False
+        self._stale, self._placed, self._held = True, False, None
 
     def close(self) -> None:
         if self.client >= 0:

@@ -60,6 +60,7 @@ class MujocoEngine:
         self._hidden: set[str] = set()
         self._unpainted: set[str] = set()  # what has another texture than the model's
         self._stale = True  # positions are older than the last step
+        self._held: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # what ``tool`` gives
         for body in scene.bodies:
             if body.hidden:
                 self.hide(body.name)
@@ -82,9 +83,10 @@ class MujocoEngine:
         holder, frame = urdf.lightened(robot.urdf).frames[robot.tool_link]
         self._tool = model.body(holder).id
         self._tool_point = frame[:3, :3] @ robot.tool_point + frame[:3, 3]
-        self._tool_turn = rotations.quaternion(frame[:3, :3])
+        self._tool_turn = rotations.quaternion(frame[:3, :3]).tolist()
         self._fingers = {int(model.joint(name).bodyid[0]) for name in robot.fingers}
         self._jacobian = np.zeros((6, model.nv))
+        self._halves = self._jacobian[:3], self._jacobian[3:]  # linear and angular
 
     def _numbers(self) -> np.ndarray:
         """What segmentation calls each geom: -1 the robot, i + 1 body i."""
@@ -109,6 +111,7 @@ class MujocoEngine:
             mujoco.mj_comPos(self.model, self.data)
             self._stale = False
             self._contacts = False
+            self._held = None
 
     # Bodies
 
@@ -168,23 +171,25 @@ class MujocoEngine:
         self.data.ctrl[:] = targets
 
     def tool(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        jacobian = self._tool_jacobian()
-        w, x, y, z = self.data.xquat[self._tool]
-        turn = rotations.times(np.array([x, y, z, w]), self._tool_turn)
-        return self._tip, turn, jacobian[:3] @ self.data.qvel
+        position, turn, velocity = self._hold()
+        return position.copy(), turn.copy(), velocity.copy()
 
     def jacobian(self) -> np.ndarray:
-        found: np.ndarray = self._tool_jacobian()[:, self._dofs]
+        self._hold()
+        found: np.ndarray = self._jacobian[:, self._dofs]
         return found
 
-    def _tool_jacobian(self) -> np.ndarray:
-        """[6, nv]; also notes where the tool's point is."""
+    def _hold(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The tool, and in ``_jacobian`` its Jacobian [6, nv]: asked for several times a step."""
         self._refresh()
-        turn = self.data.xmat[self._tool].reshape(3, 3)
-        self._tip = self.data.xpos[self._tool] + turn @ self._tool_point
-        linear, angular = self._jacobian[:3], self._jacobian[3:]
-        mujoco.mj_jac(self.model, self.data, linear, angular, self._tip, self._tool)
-        return self._jacobian
+        if self._held is None:
+            turn = self.data.xmat[self._tool].reshape(3, 3)
+            tip = self.data.xpos[self._tool] + turn @ self._tool_point
+            mujoco.mj_jac(self.model, self.data, *self._halves, tip, self._tool)
+            w, x, y, z = self.data.xquat[self._tool].tolist()
+            quaternion = rotations.times((x, y, z, w), self._tool_turn)
+            self._held = tip, quaternion, self._halves[0] @ self.data.qvel
+        return self._held
 
     def touching(self, first: str, second: str) -> bool:
         self._refresh()

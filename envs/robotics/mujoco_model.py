@@ -9,6 +9,9 @@ from envs.robotics import meshes, urdf
 from envs.robotics.scene import Body, Camera, Light, RobotModel, Scene, Shape
 from envs.robotics.textures import Texture
 
+# Half of a box's width (metres) from which on only its top is touched, as an endless plane. What is
+# clear of a plane is found so at a glance, while every link lies in a wide box's bounding sphere.
+WIDE = 2.0
 TEXELS = 64  # along an edge of each of a texture's six faces
 SKY = "sky"
 ROBOT = "robot"
@@ -84,6 +87,19 @@ def _add_body(spec: "mujoco.MjSpec", body: Body) -> None:
         name=body.name, material=body.name, contype=0, conaffinity=0, **_geometry(spec, body)
     )
     geom.mass = body.mass
+    if _wide(body):
+        top = made.add_geom(name=_touched(body), type=mujoco.mjtGeom.mjGEOM_PLANE, rgba=[0] * 4)
+        top.pos, top.size = [0.0, 0.0, body.shape.size[2]], [1.0, 1.0, 1.0]
+        top.contype = top.conaffinity = 0
+
+
+def _wide(body: Body) -> bool:
+    return body.shape.kind == "box" and not body.mass and min(body.shape.size[:2]) >= WIDE
+
+
+def _touched(body: Body) -> str:
+    """The geom of a body that others touch."""
+    return f"{body.name}/top" if _wide(body) else body.name
 
 
 def _geometry(spec: "mujoco.MjSpec", body: Body) -> dict[str, object]:
@@ -150,7 +166,7 @@ def _partners(spec: "mujoco.MjSpec", scene: Scene) -> list[tuple[str, str]]:
     """Geoms that may touch: every two bodies or a body and a link, of which one moves."""
     solids = [body for body in scene.bodies if body.solid]
     pairs = [
-        (first.name, second.name)
+        (_touched(first), _touched(second))
         for i, first in enumerate(solids)
         for second in solids[i + 1 :]
         if first.mass or second.mass
@@ -160,7 +176,7 @@ def _partners(spec: "mujoco.MjSpec", scene: Scene) -> list[tuple[str, str]]:
     links = [geom.name for geom in spec.geoms if geom.name.startswith(f"{ROBOT}/")]
     base = {geom.name for geom in spec.worldbody.first_body().geoms}  # it stands still
     return pairs + [
-        (link, body.name) for link in links for body in solids if body.mass or link not in base
+        (link, _touched(body)) for link in links for body in solids if body.mass or link not in base
     ]
 
 

@@ -39,7 +39,9 @@ class Shape:
 
 
 def box(x: float, y: float, z: float) -> Shape:
-    """A box with these half extents."""
+    """A box with these half extents. One of 4 m and more that stands still is a floor: MuJoCo takes
+    it for endless, touched at its top alone.
+    """
     return Shape("box", (x, y, z))
 
 
