@@ -108,11 +108,11 @@ class Localiser(nn.Module):
         self.backbone = _backbone(config)
         with torch.no_grad():
             blank = torch.zeros(1, 3, config.size, config.size)
-            probe = self.backbone.eval().forward_features(blank)
+            probe = self.backbone.eval()(blank)
         self.backbone.train()
-        channels, side = probe.shape[1:3]
-        self.map = MapHead(channels, side, config.hidden) if config.head == "map" else None
-        widths = [probe[0].numel(), *config.hidden] if self.map is None else [self.map.width, 64]
+        self.map = MapHead(*(m.shape[1] for m in probe)) if config.head == "map" else None
+        width = probe[0].numel() if self.map is None else self.map.width
+        widths = [width, *config.hidden]
         self.head = nn.Sequential(*_layers(widths), nn.Linear(widths[-1], 3))
         corners = np.array([low, high], dtype=np.float32)
         reach = (corners[1] - corners[0]) / 2
@@ -127,21 +127,17 @@ class Localiser(nn.Module):
         """Positions [B, 3], in metres, of pictures uint8 [B, 3, S, S]."""
         return self.look(pictures)[0]
 
-    def look(self, pictures: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Positions; and with a map the scores of its places [B, n, n], and the places of the
-        workspace's corners [B, 4, 2].
-        """
+    def look(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Positions; and with a map its scores [B, 5, n, n]: of the object and the corners."""
         if pictures.dtype != torch.uint8 or pictures.shape[1:] != (3, *2 * (self.config.size,)):
             size = self.config.size
             what = f"{pictures.dtype} {tuple(pictures.shape)}"
             raise ValueError(f"pictures must be uint8 [B, 3, {size}, {size}], not {what}")
         x = pictures.contiguous(memory_format=torch.channels_last).float()
-        features = self.backbone.forward_features((x - 127.5) / 64)
+        maps = self.backbone((x - 127.5) / 64)
+        features, scores = (maps[0], None) if self.map is None else self.map(*maps)
         with torch.autocast(features.device.type, enabled=False):
-            features, seen = features.float(), None
-            if self.map is not None:
-                features, *seen = self.map(features)
-            return self.centre + self.reach * self.head(features.flatten(1)), seen
+            return self.centre + self.reach * self.head(features.float().flatten(1)), scores
 
     def loss(self, estimates: Tensor, positions: Tensor) -> Tensor:
         """The mean square of the distance, in half widths of the workspace."""
@@ -149,61 +145,54 @@ class Localiser(nn.Module):
 
 
 class MapHead(nn.Module):
-    """Where in a map the object is, what is there, and how the camera stands.
+    """Where in the picture the object is, and where the corners of the workspace.
 
-    Features [B, C, n, n] -> [B, width]. Scores of the map's places make a softmax p; the mean place
-    and the mean feature under p, and ``EXTRA`` channels of the whole map, go through the hidden
-    layers, which tell the places of the workspace's corners. What comes out is the last hidden
-    layer, the object's place and the corners' places.
+    A map [B, C, n, n] and the next deeper one [B, D, m, m], which has seen more around each place,
+    become one of ``WIDTH`` channels, and that the scores [B, 5, n, n] of the five points. Their
+    softmax p is a distribution over the picture; its mean is the point's place.
     """
 
-    EXTRA = 16
+    WIDTH = 64
 
-    def __init__(self, channels: int, side: int, hidden: Sequence[int]) -> None:
+    def __init__(self, channels: int, deeper: int) -> None:
         super().__init__()
-        self.score = nn.Conv2d(channels, 1, 1)
-        self.rest = start_for_relu(nn.Conv2d(channels, self.EXTRA, 1))
-        widths = [2 + channels + self.EXTRA * side**2, *hidden]
-        self.hidden = nn.Sequential(*_layers(widths))
-        self.corners = nn.Linear(widths[-1], 8)
-        self.width = widths[-1] + 2 + 8
+        self.fine = start_for_relu(nn.Conv2d(channels, self.WIDTH, 1))
+        self.deep = start_for_relu(nn.Conv2d(deeper, self.WIDTH, 1))
+        self.mix = start_for_relu(nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1))
+        self.score = nn.Conv2d(self.WIDTH, 5, 1)
+        self.width = 10 + self.WIDTH
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, width], the scores [B, n, n], and the corners [B, 4, 2] from 0 to 1."""
-        scores = self.score(features).squeeze(1)
-        p = scores.flatten(1).softmax(1).view_as(scores)
-        n = scores.shape[-1]
-        axis = (torch.arange(n, device=p.device) + 0.5) / n * 2 - 1
-        place = torch.stack([(p.sum(1) * axis).sum(1), (p.sum(2) * axis).sum(1)], 1)
-        there = (features * p[:, None]).sum((2, 3))
-        whole = torch.cat([place, there, self.rest(features).relu().flatten(1)], 1)
-        hidden = self.hidden(whole)
-        corners = self.corners(hidden)
-        told = torch.cat([hidden, place, corners], 1)
-        return told, scores, ((corners + 1) / 2).unflatten(1, (4, 2))
-
-
-def guidance(seen: tuple[Tensor, Tensor], places: Tensor) -> Tensor:
-    """What a map is told: ``map_loss``, and the corners' mean square error in half pictures.
-
-    places [B, 5, 2]: of the object and of the corners.
-    """
-    scores, corners = seen
-    off = 2 * (corners - places[:, 1:])
-    return map_loss(scores, places[:, 0]) + CORNERS * off.square().sum((1, 2)).mean()
+    def forward(self, fine: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, width], places and what is at the object's; and the scores [B, 5, n, n]."""
+        n = fine.shape[-1]
+        around = F.interpolate(self.deep(deep), size=(n, n), mode="bilinear")
+        mixed = self.mix((self.fine(fine) + around).relu()).relu()
+        with torch.autocast(mixed.device.type, enabled=False):
+            mixed = mixed.float()
+            scores = self.score(mixed)
+            p = scores.flatten(2).softmax(2).view_as(scores)
+            axis = (torch.arange(n, device=p.device) + 0.5) / n * 2 - 1
+            places = torch.stack([(p.sum(2) * axis).sum(2), (p.sum(3) * axis).sum(2)], 2)
+            there = (mixed * p[:, :1]).sum((2, 3))
+            return torch.cat([places.flatten(1), there], 1), scores
 
 
-def map_loss(scores: Tensor, places: Tensor) -> Tensor:
-    """Cross-entropy of the scores [B, n, n] with the place where the object is.
+def guidance(scores: Tensor, places: Tensor) -> Tensor:
+    """What a map is told: the cross-entropy of the scores [B, P, n, n] with the points' places.
 
-    places [B, 2]: right and down, from 0 to 1 across the picture. What lies outside does not count.
+    places [B, P, 2]: right and down, from 0 to 1 across the picture. What lies outside does not
+    count. A place between the middles of four cells is a distribution over these, of which it is
+    the mean.
     """
     n = scores.shape[-1]
-    column, row = (places * n).long().unbind(1)
-    inside = ((places >= 0) & (places < 1)).all(1)
-    cell = torch.where(inside, row * n + column, -100)
-    total = F.cross_entropy(scores.flatten(1), cell, reduction="sum", ignore_index=-100)
-    return total / inside.sum().clamp(min=1)
+    inside = ((places >= 0) & (places < 1)).all(2)
+    # Tents around the middles of cells, one along each axis: [B, P, n].
+    at = (places * n - 0.5).clamp(0, n - 1).unsqueeze(3) - torch.arange(n, device=places.device)
+    across, down = (1 - at.abs()).clamp(min=0).unbind(2)
+    target = (down.unsqueeze(3) * across.unsqueeze(2)).flatten(2)
+    lost = -(target * scores.flatten(2).log_softmax(2)).sum(2)
+    each = (lost * inside).sum(0) / inside.sum(0).clamp(min=1)
+    return each[0] + each[1:].mean()
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
@@ -221,7 +210,7 @@ def _backbone(config: LocaliserConfig) -> Backbone:
         raise ValueError("a residual network needs a norm: batch or group")
     backbone: Backbone = create_backbone(
         config.backbone,
-        out_indices=[config.stage],
+        out_indices=[config.stage, config.stage + 1][: 1 + (config.head == "map")],
         width=config.width,
         norm="batch" if config.norm == "none" else config.norm,
     )
@@ -251,9 +240,10 @@ class FitConfig:
     batch_size: int = 32  # pictures a step (section III-B: 25 to 100)
     learning_rate: float = 1e-3  # of Adam at the start (section III-B: 1e-4, 2e-4, without norms)
     decay: bool = True  # the rate falls in a straight line to zero (the paper's stays)
-    guide: float = 0.3  # weight of what the map is told
+    guide: float = 1.0  # weight of what the map is told
     shift: int = 2  # pixels that pictures are jittered by (see ``jitter``; the paper: 0)
     colour: float = 0.3  # share that colours are jittered by (the paper: 0)
+    shade: float = 0.7  # of the light, that blots of shadow take at most (the paper: 0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the convolutions
 
     def __post_init__(self) -> None:
@@ -296,7 +286,7 @@ def new_fit(
         seed,
         schedule=to_zero(config.steps) if config.decay else None,
         precision=config.precision,
-        transform=partial(jitter, shift=config.shift, colour=config.colour),
+        transform=partial(jitter, shift=config.shift, colour=config.colour, shade=config.shade),
     )
 
 

@@ -20,7 +20,7 @@ def test_places_move_with_the_pictures_and_positions_stay() -> None:
     generator = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(20):
-        moved, positions, where = jitter((pictures, POSITIONS, places), generator, 3, 0.0)
+        moved, positions, where = jitter((pictures, POSITIONS, places), generator, 3, 0.0, 0.0)
         assert torch.equal(positions, POSITIONS)
         for picture, (u, v), before in zip(
             moved, where[:, 0].tolist(), places[:, 0].tolist(), strict=True
@@ -37,7 +37,7 @@ def test_edges_are_drawn_out() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(10):
         (moved, _, where) = jitter(
-            (columns, POSITIONS[:1], torch.zeros(1, 1, 2)), generator, 3, 0.0
+            (columns, POSITIONS[:1], torch.zeros(1, 1, 2)), generator, 3, 0.0, 0.0
         )
         by = round(32 * where[0, 0, 0].item())
         expected = (torch.arange(32) - by).clamp(0, 31)
@@ -49,7 +49,7 @@ def test_channels_change_places_and_strengths() -> None:
     generator = torch.Generator().manual_seed(0)
     orders, factors = set(), []
     for _ in range(40):
-        changed, _, where = jitter((pictures, POSITIONS, places), generator, 0, 0.3)
+        changed, _, where = jitter((pictures, POSITIONS, places), generator, 0, 0.3, 0.0)
         assert torch.equal(where, places)
         for picture, (u, v) in zip(changed, places[:, 0].tolist(), strict=True):
             pixel = picture[:, int(32 * v), int(32 * u)].float()
@@ -66,11 +66,28 @@ def test_channels_change_places_and_strengths() -> None:
 def test_without_jitter_nothing_changes() -> None:
     pictures, places = marked()
     batch = (pictures, POSITIONS, places)
-    same = jitter(batch, torch.Generator(), 0, 0.0)
+    same = jitter(batch, torch.Generator(), 0, 0.0, 0.0)
     assert all(a is b for a, b in zip(same, batch, strict=True))
 
 
 def test_bright_pixels_do_not_wrap_around() -> None:
     white = torch.full((8, 3, 4, 4), 250, dtype=torch.uint8)
-    changed, *_ = jitter((white, white, white), torch.Generator().manual_seed(0), 0, 0.3)
+    changed, *_ = jitter((white, white, white), torch.Generator().manual_seed(0), 0, 0.3, 0.0)
     assert changed.min() >= 0.69 * 250
+
+
+def test_blots_of_all_sizes_darken_what_lies_under_them() -> None:
+    pictures = torch.full((64, 3, 32, 32), 200, dtype=torch.uint8)
+    batch = (pictures, torch.zeros(64, 3), torch.rand(64, 1, 2))
+    changed, positions, places = jitter(batch, torch.Generator().manual_seed(0), 0, 0.0, 0.7)
+    assert positions is batch[1]
+    assert places is batch[2]
+    assert torch.equal(changed[:, 0], changed[:, 2])  # of every channel the same share
+    assert changed.min() < 0.4 * 200
+    assert changed.min() >= int(0.3 * 200)
+    shares = (changed[:, 0] < 200).float().mean((1, 2))
+    assert (shares == 0).any()  # none in some
+    assert shares[shares > 0].min() < 0.02
+    assert shares.max() > 0.1
+    # Within a picture, a blot is as dark in its middle as at its edge.
+    assert max(len(picture.unique()) for picture in changed) == 3  # where blots meet, the darker

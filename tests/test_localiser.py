@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from agents.state import StateError, load_state, save_state
 from sim2real import localiser
 from sim2real.localiser import (
-    CORNERS,
     FitConfig,
     Localiser,
     LocaliserConfig,
     MapHead,
     estimate,
     guidance,
-    map_loss,
     new_fit,
 )
 from supervised.fit import FitReport
@@ -68,11 +66,11 @@ def test_the_configuration_for_cpus() -> None:
     estimates, seen = model.look(torch.zeros(2, 3, 112, 112, dtype=torch.uint8))
     assert estimates.shape == (2, 3)
     assert seen is not None
-    assert [part.shape for part in seen] == [(2, 14, 14), (2, 4, 2)]
+    assert seen.shape == (2, 5, 14, 14)
     # Each convolution has a normalization behind it, and then a ReLU.
     kinds = [type(m).__name__ for m in model.backbone.modules() if not list(m.children())]
     kinds = [kind for kind in kinds if kind != "MaxPool2d"]
-    assert kinds == 10 * ["Conv2d", "GroupNorm", "ReLU"]
+    assert kinds == 13 * ["Conv2d", "GroupNorm", "ReLU"]
 
 
 @pytest.mark.parametrize(
@@ -97,47 +95,59 @@ def test_every_backbone_gives_metres(changes: dict[str, object]) -> None:
 
 
 def test_a_map_says_where_and_what() -> None:
-    head = MapHead(channels=2, side=4, hidden=(5,))
-    features = torch.zeros(1, 2, 4, 4)
-    features[0, :, 1, 3] = torch.tensor([50.0, 7.0])
-    nn.init.zeros_(head.score.bias)  # type: ignore[arg-type]
-    head.score.weight.data = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
-    nn.init.zeros_(head.corners.weight)
-    head.corners.bias.data = torch.tensor([-1.0, -1.0, 0.0, 0.0, 1.0, 1.0, 0.5, -0.5])
-    inside: list[Tensor] = []
-    head.hidden.register_forward_pre_hook(lambda _, inputs: inside.append(inputs[0]))
-    out, scores, corners = head(features)
-    assert out.shape == (1, head.width) == (1, 5 + 2 + 8)
-    assert scores[0].argmax() == 1 * 4 + 3
+    head = MapHead(channels=2, deeper=3)
+    for layer in (head.fine, head.deep, head.mix, head.score):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    # The fine map's second channel comes out as the fourth, which scores for the object; the deep
+    # one's first as the sixth, which scores for the first corner.
+    head.fine.weight.data[3, 1] = head.deep.weight.data[5, 0] = 1.0
+    head.mix.weight.data[3, 3, 1, 1] = head.mix.weight.data[5, 5, 1, 1] = 1.0
+    head.score.weight.data[0, 3] = head.score.weight.data[1, 5] = 1.0
+    fine, deep = torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 2, 2)
+    fine[0, 1, 1, 3], deep[0, 0, 1, 0] = 50.0, 99.0
+    out, scores = head(fine, deep)
+    assert out.shape == (1, head.width)
+    assert scores.shape == (1, 5, 4, 4)
+    assert scores[0, 0].argmax() == 1 * 4 + 3
     # In the middle of the last column and the second row, of -1 to 1; and what is found there.
-    assert inside[0][0, :4].tolist() == pytest.approx([0.75, -0.25, 50.0, 7.0])
-    assert out[0, 5:7].tolist() == pytest.approx([0.75, -0.25])
-    assert corners[0].tolist() == [[0, 0], [0.5, 0.5], [1, 1], [0.75, 0.25]]
+    assert out[0, :2].tolist() == pytest.approx([0.75, -0.25])
+    assert out[0, 10 + 3].item() == pytest.approx(50.0)
+    # A quarter of the picture, at the bottom left, is seen by the deep map's third place.
+    assert out[0, 2:4].tolist() == pytest.approx([-0.75, 0.75])
+    assert out[0, 4:10].tolist() == pytest.approx([0.0] * 6)
 
 
-def test_corners_are_told_too() -> None:
-    places = torch.rand(2, 5, 2)
-    scores = torch.zeros(2, 4, 4)
-    right = guidance((scores, places[:, 1:]), places).item()
-    assert right == pytest.approx(math.log(16))
-    off = places[:, 1:].clone()
-    off[0, 2, 1] += 0.25
-    # A half picture's unit: 0.5 squared, of one of two pictures.
-    assert guidance((scores, off), places).item() - right == pytest.approx(CORNERS * 0.25 / 2)
+def test_guidance_is_least_where_the_softmax_has_its_mean_in_the_right_place() -> None:
+    places = torch.tensor([[[0.3, 0.55], [0.5, 0.5], [0.2, 0.9], [0.7, 0.4], [0.125, 0.875]]])
+    scores = torch.zeros(1, 5, 4, 4, requires_grad=True)
+    assert guidance(scores, places).item() == pytest.approx(2 * math.log(16))
+    optimizer = torch.optim.Adam([scores], 0.1)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        guidance(scores, places).backward()
+        optimizer.step()
+    p = scores.detach().flatten(2).softmax(2).view_as(scores)
+    axis = (torch.arange(4) + 0.5) / 4
+    means = torch.stack([(p.sum(2) * axis).sum(2), (p.sum(3) * axis).sum(2)], 2)
+    # The third lies below the lowest cells' middles, which is as far as a mean can go.
+    expected = torch.where(places > 0.875, torch.tensor(0.875), places)
+    torch.testing.assert_close(means, expected, atol=2e-3, rtol=0)
 
 
-def test_the_maps_loss_is_the_cross_entropy_of_the_right_place() -> None:
-    scores = torch.zeros(3, 4, 4)
-    scores[0, 1, 3] = 5.0
-    right, wrong, outside = (0.8, 0.3), (0.3, 0.8), (1.2, 0.5)
-    peak = 5 - math.log(math.exp(5) + 15)
-    for places, expected in [
-        ([right, outside, outside], -peak),
-        ([wrong, outside, outside], 5 - peak),
-        ([right, right, outside], (math.log(16) - peak) / 2),
-        ([outside, outside, (-0.01, 0.5)], 0.0),
-    ]:
-        assert map_loss(scores, torch.tensor(places)).item() == pytest.approx(expected, abs=1e-6)
+def test_what_lies_outside_of_the_picture_does_not_count() -> None:
+    inside, outside = [0.4, 0.4], [1.2, 0.5]
+    scores = torch.randn(2, 5, 4, 4, requires_grad=True)
+    places = torch.tensor([[inside, outside, inside, inside, inside], 5 * [outside]])
+    loss = guidance(scores, places)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert [bool(g.any()) for g in scores.grad[0]] == [True, False, True, True, True]
+    assert not scores.grad[1].any()
+    # The object counts as much as the four corners together.
+    alone = guidance(scores, torch.tensor([[inside, *4 * [outside]], 5 * [outside]]))
+    rest = guidance(scores, torch.tensor([[outside, outside, *3 * [inside]], 5 * [outside]]))
+    assert loss.item() == pytest.approx(alone.item() + rest.item())
 
 
 def test_outputs_are_centred_on_the_workspace_and_scaled_to_it() -> None:
@@ -214,7 +224,8 @@ def test_it_learns_where_a_square_is(head: str, precision: Any) -> None:
     unseen, truth, _ = squares(128, 1)
     model = small(head=head)
     middle = (truth - positions.mean(0)).norm(dim=1).mean()
-    config = FitConfig(300, 32, 3e-3, shift=0, precision=precision)  # a place is a position here
+    # A place is a position here, and a square may be as dark as a blot.
+    config = FitConfig(300, 32, 3e-3, shift=0, shade=0.0, precision=precision)
     new_fit(model, pictures, positions, places, config).run(config.steps)
     assert (estimate(model, unseen) - truth).norm(dim=1).mean() < 0.1 * middle
 

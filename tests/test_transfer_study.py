@@ -183,18 +183,22 @@ def test_textures_come_from_a_pool() -> None:
     assert arms.pooled(domains.Domain("d", False, "drawn", {}, (grey,)), 7).parameters == (grey,)
 
 
-def test_jitter_makes_nothing_random_that_is_not_to_be() -> None:
-    study = Study(fit=FitConfig(shift=5, colour=0.2))
-    for arm, shift, colour in [
-        ("full", 5, 0.2),
-        ("none", 0, 0.0),
-        ("no_jitter", 0, 0.0),
-        ("no_textures", 5, 0.0),
-        ("textures-3", 5, 0.0),
-        ("no_distractors", 5, 0.2),
+def test_jitter_makes_nothing_random_that_is_not_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(domains, "FOLDER", Path(domains.__file__).parent / "domains")
+    monkeypatch.setattr(domains, "ENGINES", ("bullet", "mujoco"))
+    study = Study(fit=FitConfig(shift=5, colour=0.2, shade=0.4))
+    for arm, shift, colour, shade in [
+        ("full", 5, 0.2, 0.4),
+        ("none", 0, 0.0, 0.0),
+        ("no_jitter", 0, 0.0, 0.0),
+        ("no_camera", 0, 0.2, 0.4),
+        ("no_textures", 5, 0.0, 0.4),
+        ("textures-3", 5, 0.0, 0.4),
+        ("no_lights", 5, 0.2, 0.0),
+        ("no_distractors", 5, 0.2, 0.4),
     ]:
         fit = training.fit_of(arms.read(arm, settings.LEDGER, "test"), study)
-        assert (fit.shift, fit.colour) == (shift, colour), arm
+        assert (fit.shift, fit.colour, fit.shade) == (shift, colour, shade), arm
 
 
 def test_the_papers_head_takes_the_place_of_the_map() -> None:

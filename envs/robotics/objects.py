@@ -18,7 +18,7 @@ SHAPES: dict[str, Shape] = {
     "tetrahedron": pyramid(3, 0.04, 0.028),
     "triangular_prism": prism(3, 0.034, 0.025),
 }
-DISTRACTORS = ("shapes", "training_meshes", "held_out_meshes")
+DISTRACTORS = ("shapes", "training_meshes", "held_out_meshes", "mixed")
 
 
 def shape(name: str) -> Shape:
@@ -29,14 +29,21 @@ def shape(name: str) -> Shape:
 
 
 def pool(kind: str, count: int, without: str = "") -> list[Shape]:
-    """``count`` shapes of a kind in DISTRACTORS, spread over all that there are but ``without``."""
-    if kind == "shapes":
-        shapes = [shape for name, shape in SHAPES.items() if name != without]
-        return [shapes[i % len(shapes)] for i in range(count)]
+    """``count`` shapes of a kind in DISTRACTORS, spread over all that there are but ``without``.
+
+    "mixed" is as many shapes, and as many training meshes again: others than "training_meshes" has.
+    """
     if kind not in DISTRACTORS:
         raise ValueError(f"distractors are one of {', '.join(DISTRACTORS)}, not {kind!r}")
-    files = training_meshes() if kind == "training_meshes" else held_out_meshes()
-    return [mesh(files[i * len(files) // count], RANDOM_MESH_SCALE) for i in range(count)]
+    shapes = [shape for name, shape in SHAPES.items() if name != without]
+    known = [shapes[i % len(shapes)] for i in range(count)]
+    if kind == "shapes":
+        return known
+    files = held_out_meshes() if kind == "held_out_meshes" else training_meshes()
+    offset = len(files) // (2 * count) if kind == "mixed" else 0
+    chosen = [files[i * len(files) // count + offset] for i in range(count)]
+    meshes = [mesh(file, RANDOM_MESH_SCALE) for file in chosen]
+    return known + meshes if kind == "mixed" else meshes
 
 
 @cache

@@ -12,7 +12,7 @@ An arm's key is its name on the command line:
     paper_head        as full, with the paper's head instead of the map
     ceiling_dev, ceiling_near, ceiling_far    the target itself
 
-Where camera or textures are not to be random, jitter does not make them so.
+Where camera, textures or lights are not to be random, jitter does not make them so.
 """
 
 from collections.abc import Callable
@@ -47,6 +47,7 @@ CEILINGS = {
     "ceiling_far": "target_sealed_far",
 }
 DISTRACTORS = "task.distractors"
+STILL = {"shift": False, "colour": False, "shade": False}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Arm:
     paper_head: bool = False  # instead of the study's
     shift: bool = True  # whether pictures are jittered so
     colour: bool = True
+    shade: bool = True
 
     @property
     def ceiling(self) -> bool:
@@ -78,10 +80,11 @@ def read(key: str, ledger: Path, by: str) -> Arm:
     source = domains.read("source_dr")
     made: dict[str, Callable[[], Arm]] = {
         "full": lambda: Arm(key, source),
-        "none": lambda: Arm(key, domains.read("source"), shift=False, colour=False),
+        "none": lambda: Arm(key, domains.read("source"), **STILL),
         "no_camera": lambda: Arm(key, source.without("camera"), shift=False),
         "no_textures": lambda: Arm(key, source.without("textures"), colour=False),
-        "no_jitter": lambda: Arm(key, source, shift=False, colour=False),
+        "no_lights": lambda: Arm(key, source.without("lights"), shade=False),
+        "no_jitter": lambda: Arm(key, source, **STILL),
         "no_recolouring": lambda: Arm(key, source, colour=False),
         "no_distractors": lambda: Arm(key, source.fixed("alone", {DISTRACTORS: 0})),
         "paper_head": lambda: Arm(key, source, paper_head=True),

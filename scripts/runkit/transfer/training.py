@@ -97,6 +97,7 @@ def fit_of(arm: Arm, study: Study) -> FitConfig:
         study.fit,
         shift=study.fit.shift if arm.shift else 0,
         colour=study.fit.colour if arm.colour else 0.0,
+        shade=study.fit.shade if arm.shade else 0.0,
     )
 
 
