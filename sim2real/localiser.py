@@ -17,9 +17,10 @@ object, in the world's frame, off a single picture of a camera whose place it is
 Deviations and additions:
 - ``LocaliserConfig.cpu()`` has a quarter of the paper's channels, half its pictures' side, and
   another head, because from scratch the paper's finds the object among others only after more
-  pictures than a core learns from in an hour. ``MapHead`` says for every place of a map whether
-  the object is there, and where in the picture the workspace's corners are, which is how the
-  camera stands. It is told both: the simulator knows.
+  pictures than a core learns from in an hour. ``MapHead`` makes heat maps of where in the picture
+  the object is, and the workspace's corners, which say how the camera stands. It is told both: the
+  simulator knows. A place between cells is a distribution over the nearest four, so that the mean
+  of a map is right to a fraction of a cell.
 - Weights start as in He et al. 2015. With 20,000 pictures and more the paper found no use in
   starting from ImageNet's (figure 6).
 - ``norm`` puts a normalization behind each convolution; the paper has none.

@@ -13,7 +13,7 @@ from command import files
 from localisable import CAMERA, Drawn
 from safetensors.numpy import load_file, save_file
 
-from envs.robotics import objects
+from envs.robotics import assets, objects
 from sim2real import dataset, domains
 from sim2real.dataset import DatasetError, Request, generate, load, load_for_training
 from sim2real.domains import Domain, SealedError, constant
@@ -213,6 +213,15 @@ def test_what_is_to_be_occluded_is_if_it_is_looked_for() -> None:
     shares = [dataset.draw(env, request, index).visible for index in range(4)]
     env.close()
     assert 0.3 <= np.mean(shares) <= 0.85
+
+
+def test_mixed_objects_are_shapes_and_meshes_that_no_target_has() -> None:
+    mixed = objects.pool("mixed", 20, "cube")
+    assert mixed[:20] == objects.pool("shapes", 20, "cube")
+    meshes = {shape.file for shape in mixed[20:]}
+    assert len(meshes) == 20
+    assert meshes <= set(assets.training_meshes())
+    assert not meshes & {shape.file for shape in objects.pool("training_meshes", 20)}
 
 
 def test_no_distractor_has_the_targets_shape() -> None:

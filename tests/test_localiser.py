@@ -140,7 +140,7 @@ def test_what_lies_outside_of_the_picture_does_not_count() -> None:
     scores = torch.randn(2, 5, 4, 4, requires_grad=True)
     places = torch.tensor([[inside, outside, inside, inside, inside], 5 * [outside]])
     loss = guidance(scores, places)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert scores.grad is not None
     assert [bool(g.any()) for g in scores.grad[0]] == [True, False, True, True, True]
     assert not scores.grad[1].any()
@@ -240,6 +240,19 @@ def test_the_map_learns_as_much_as_it_is_guided() -> None:
         assert seen is not None
         losses.append(guidance(seen, data[2]).item())
     assert losses[1] < 0.9 * losses[0]
+
+
+def test_pictures_are_jittered_as_the_training_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, float]] = []
+
+    def noted(batch: Any, _: Any, **how: float) -> Any:
+        asked.append(how)
+        return batch
+
+    monkeypatch.setattr(localiser, "jitter", noted)
+    config = FitConfig(1, 8, shift=3, colour=0.1, shade=0.2)
+    new_fit(small(), *squares(8, 0), config).run(1)
+    assert asked == [{"shift": 3, "colour": 0.1, "shade": 0.2}]
 
 
 def test_the_rate_falls_to_zero_or_stays() -> None:

@@ -201,9 +201,7 @@ GROUND = replace(FLOOR, shape=box(mujoco_model.WIDE, mujoco_model.WIDE, 0.5))
         (pyramid(24, 0.03, 0.03), 0.03),
     ],
 )
-def test_bodies_rest_at_their_height(
-    engine: Any, shape: Shape, height: float, floor: Body
-) -> None:
+def test_bodies_rest_at_their_height(engine: Any, shape: Shape, height: float, floor: Body) -> None:
     one = engine(floor, Body("it", shape, 0.1, (0.0, 0.0, height + 0.001)))
     one.step(300)
     position, quaternion = one.pose("it")

@@ -50,7 +50,8 @@ class TableLocalise(gym.Env[np.ndarray, np.ndarray]):
 
     Args:
         target: one of the eight names in ``envs.robotics.objects.SHAPES``.
-        distractors: "shapes" (the other seven), "training_meshes" or "held_out_meshes".
+        distractors: "shapes" (the other seven), "training_meshes", "held_out_meshes", or "mixed":
+            shapes, and training meshes that "training_meshes" does not have.
         image_size: S.
         visibility: whether to look how much of the object is seen, which takes two more pictures
             or, for an occluded one, up to 22. Without, what is to occlude it may miss it.
