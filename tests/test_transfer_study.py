@@ -107,8 +107,8 @@ def test_from_pictures_to_tables(worlds: Path) -> None:
         assert words in page
     digest = domains.unseal("target_sealed_far", ledger, "score", "test").sha256
     assert f"| target_sealed_far | drawn | `{digest}` | 7 | 0 |" in page
-    assert (out / "cube-source_dr.png").exists()
-    assert (out / "cube-target_sealed_far.png").exists()
+    assert (out / "cube-source_dr.jpg").exists()
+    assert (out / "cube-target_sealed_far.jpg").exists()
     assert (out / "images.png").exists()
 
     # What people write stays, and the tables follow the scores.

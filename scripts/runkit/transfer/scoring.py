@@ -99,5 +99,5 @@ def _draw_grids(
         draw_pictures(request, count if is_target else pictures.SIDE**2, jobs, stop)
         title = f"{domain.name}: {job.study.target}"
         title += ", ring: where it is, cross: where it is seen" if is_target else ""
-        file = out / f"{job.study.target}-{domain.name}.png"
+        file = out / f"{job.study.target}-{domain.name}.jpg"
         pictures.grid(request, file, title, model if is_target else None)
