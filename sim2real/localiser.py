@@ -252,10 +252,11 @@ class FitConfig:
             raise ValueError(f"no steps or pictures: {self.steps}, {self.batch_size}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate must lie in (0, 1), not {self.learning_rate}")
-        if not min(self.guide, self.shift) >= 0 or not 0 <= self.colour <= 1:
+        shares = (self.colour, self.shade)
+        if not (min(self.guide, self.shift) >= 0 and all(0 <= share <= 1 for share in shares)):
             raise ValueError(
-                "guide and shift must not be negative, colour must lie in [0, 1], not "
-                f"{self.guide}, {self.shift}, {self.colour}"
+                "guide and shift must not be negative, colour and shade must lie in [0, 1], not "
+                f"{self.guide}, {self.shift}, {self.colour}, {self.shade}"
             )
 
 

@@ -209,7 +209,8 @@ def test_corners_must_be_those_of_a_box(high: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 1.0}, {"guide": -1.0}]
+    "field",
+    [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 1.0}, {"guide": -1.0}, {"shade": 1.1}],
 )
 def test_wrong_trainings_are_refused(field: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"no steps|learning_rate|guide"):
