@@ -70,6 +70,10 @@ class LocaliserConfig:
             raise ValueError(f"norm must be none, batch or group, not {self.norm!r}")
         if self.head not in ("paper", "map"):
             raise ValueError(f"head must be paper or map, not {self.head!r}")
+        if self.head == "map" and self.stage == -1:  # whose next would be the first
+            raise ValueError(
+                "a map reads a stage and the next deeper one: stage cannot be the last"
+            )
         if not 32 <= self.size <= 1024:
             raise ValueError(f"size must lie in 32 to 1024 pixels, not {self.size}")
         if not all(1 <= width <= 65_536 for width in self.hidden):

@@ -194,6 +194,7 @@ def test_wrong_pictures_are_refused() -> None:
         ({"backbone": "vgg17"}, "unknown backbone"),
         ({"backbone": "resnet18", "norm": "none"}, "needs a norm"),
         ({"stage": 9}, "out_indices"),
+        ({"stage": -1, "head": "map"}, "stage cannot be the last"),
         ({"width": 0.0}, "width must be positive"),
     ],
 )
