@@ -154,10 +154,12 @@ class MapHead(nn.Module):
 
     A map [B, C, n, n] and the next deeper one [B, D, m, m], which has seen more around each place,
     become one of ``WIDTH`` channels, and that the scores [B, 5, n, n] of the five points. Their
-    softmax p is a distribution over the picture; its mean is the point's place.
+    softmax is a distribution over the picture. A point's place is its mean near its peak: where
+    two things look like the object, the mean of all of it would lie between them.
     """
 
     WIDTH = 64
+    width = 10  # of the output
 
     def __init__(self, channels: int, deeper: int) -> None:
         super().__init__()
@@ -165,21 +167,31 @@ class MapHead(nn.Module):
         self.deep = start_for_relu(nn.Conv2d(deeper, self.WIDTH, 1))
         self.mix = start_for_relu(nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1))
         self.score = nn.Conv2d(self.WIDTH, 5, 1)
-        self.width = 10 + self.WIDTH
 
     def forward(self, fine: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, width], places and what is at the object's; and the scores [B, 5, n, n]."""
+        """Places [B, width], from -1 to 1 across the picture; and the scores [B, 5, n, n]."""
         n = fine.shape[-1]
         around = F.interpolate(self.deep(deep), size=(n, n), mode="bilinear")
         mixed = self.mix((self.fine(fine) + around).relu()).relu()
         with torch.autocast(mixed.device.type, enabled=False):
-            mixed = mixed.float()
-            scores = self.score(mixed)
-            p = scores.flatten(2).softmax(2).view_as(scores)
-            axis = (torch.arange(n, device=p.device) + 0.5) / n * 2 - 1
-            places = torch.stack([(p.sum(2) * axis).sum(2), (p.sum(3) * axis).sum(2)], 2)
-            there = (mixed * p[:, :1]).sum((2, 3))
-            return torch.cat([places.flatten(1), there], 1), scores
+            scores = self.score(mixed.float())
+            return (2 * peaks(scores) - 1).flatten(1), scores
+
+
+def peaks(scores: Tensor) -> Tensor:
+    """Places [B, P, 2], right and down, from 0 to 1, of the highest of the scores [B, P, n, n].
+
+    Between cells: the mean, under the scores' softmax, of the 3 x 3 cells around the highest.
+    """
+    n = scores.shape[-1]
+    highest = scores.flatten(2).argmax(2)
+    cells = torch.arange(n, device=scores.device)
+    rows = (cells - (highest // n).unsqueeze(2)).abs() <= 1  # [B, P, n]
+    columns = (cells - (highest % n).unsqueeze(2)).abs() <= 1
+    near = rows.unsqueeze(3) & columns.unsqueeze(2)
+    p = scores.masked_fill(~near, float("-inf")).flatten(2).softmax(2).view_as(scores)
+    middles = (cells + 0.5) / n
+    return torch.stack([(p.sum(2) * middles).sum(2), (p.sum(3) * middles).sum(2)], 2)
 
 
 def guidance(scores: Tensor, places: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from envs.robotics import assets, rotations, solids
 from envs.robotics.bullet_bodies import MARGIN
 from envs.robotics.bullet_engine import APPROXIMATED, BulletEngine
 from envs.robotics.parameters import Parameter, ParameterError, scene_parameters
+from envs.robotics.pinhole import View
 from envs.robotics.scene import (
     Body,
     Camera,
@@ -560,6 +561,57 @@ def test_shadows_only_where_wanted(engine: Any) -> None:
     shaded = np.nonzero((dark - bright).min(axis=2) < -5)
     assert len(shaded[0]) > 30
     assert (shaded[1] < 32).mean() > 0.95  # to the left: the light stands to the right
+
+
+@pytest.mark.parametrize("size", [128, 512])
+def test_a_shadow_leaves_the_ambient_light_and_no_other(engine: Any, size: int) -> None:
+    white = replace(FLOOR, texture=Texture("flat", (1.0, 1.0, 1.0)))
+    block = Body("block", box(0.05, 0.05, 0.2), position=(0.0, 0.0, 0.2))
+    camera = replace(TOP, position=(0.0, 0.0, 1.5))
+    light = Light((1.0, 0.0, 1.5), (1.0, 0.8, 0.6), ambient=0.4, diffuse=0.5, specular=0.1)
+    one = engine(white, block, cameras=(camera,), lights=(light,))
+    column = round(size * (0.5 - 0.15 / (2 * 1.5 * np.tan(np.deg2rad(22.5)))))  # 15 cm to the left
+    shaded = one.rgb("top", size, size)[size // 2, column]
+    np.testing.assert_allclose(shaded, 255 * 0.4 * np.array([1.0, 0.8, 0.6]), atol=2)
+    # Also where all of it together is more than the picture can hold.
+    one.set({"light.0.ambient": 0.8, "light.0.diffuse": 1.0})
+    shaded = one.rgb("top", size, size)[size // 2, column]
+    np.testing.assert_allclose(shaded, 255 * 0.8 * np.array([1.0, 0.8, 0.6]), atol=3)
+
+
+@pytest.mark.parametrize("size", [128, 512])
+def test_shadows_lie_where_rays_say_and_nowhere_else(engine: Any, size: int) -> None:
+    block = Body("block", box(0.1, 0.1, 0.1), position=(0.0, 0.0, 0.1))
+    camera = replace(SIDE, position=(0.0, -1.2, 1.2))
+    with_, without = (
+        engine(FLOOR, block, cameras=(camera,), lights=(Light((1.0, 0.4, 1.5)),), shadows=shadows)
+        for shadows in (True, False)
+    )
+    frame, bright = with_.render("side", size, size), without.rgb("side", size, size).astype(int)
+    dark = (bright - frame.rgb).max(axis=2)
+    view = View.of(camera.position, camera.target, np.array(camera.up), 0.0, camera.fov, aspect=1.0)
+    rows, columns = np.nonzero(np.isfinite(frame.depth))
+    points = (
+        np.array(camera.position)
+        + view.rays(rows, columns, frame.depth.shape) * (frame.depth[rows, columns, None])
+    )
+    # A ray from each point of the floor to the light, at the heights between which the block is.
+    heights = np.linspace(1e-3, 0.2, 100)
+    rays = points[:, None, :2] + np.array([1.0, 0.4]) / 1.5 * heights[:, None]
+    inside = np.abs(rays).max(axis=2)
+    on_floor = frame.segmentation[rows, columns] == 1
+    found = dark[rows, columns]
+    edge = 0.03  # m: shadows' edges are as soft as the light's map is coarse
+    hidden = on_floor & ((inside < 0.1 - edge).sum(axis=1) >= 3)
+    assert hidden.sum() > size * size / 200
+    assert (found[hidden] > 20).all()
+    lit = on_floor & (inside > 0.1 + edge).all(axis=1)
+    assert (found[lit] == 0).all()
+    # The block is nowhere in its own shadow: what is turned away has no direct light to lose.
+    top = ~on_floor & (points[:, 2] > 0.195)
+    assert top.sum() > size * size / 200
+    assert (found[top] == 0).all()
+    assert (found[~on_floor] == 0).mean() > 0.97
 
 
 def test_coarse_shadows_of_large_pictures_are_those_of_small_ones(engine: Any) -> None:

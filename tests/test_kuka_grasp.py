@@ -1,6 +1,7 @@
 """The Kuka's bin: its spaces, its sameness, and that grasps succeed where they should."""
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pybullet
 import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from envs.robotics import assets, rotations
 from envs.robotics.kuka_grasp import GRASP_HEIGHT, OPENING, STRIDE, TURN, KukaGrasp
@@ -81,6 +83,33 @@ def test_gymnasiums_checks_pass(env: KukaGrasp) -> None:
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*render.*|.*spec.*|.*unwrapped.*")
         check_env(env, skip_render_check=True)
+        warnings.filterwarnings("ignore", message="The minimal resolution")
+        check_env_sb3(env)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "action"),
+    [
+        ({}, [0.0, math.nan, 0.0]),
+        ({}, [0.0, math.inf, 0.0]),
+        ({}, [0.0, 0.0]),
+        ({}, 0.0),
+        ({"descent": False}, [0.0, 0.0, 0.0]),
+        ({"discrete": True}, 7),
+        ({"discrete": True}, -1),
+    ],
+)
+def test_what_is_no_action_is_refused_and_moves_nothing(
+    arguments: dict[str, Any], action: Any
+) -> None:
+    env = KukaGrasp(**arguments)
+    env.reset(seed=0)
+    before = env.flange()
+    with pytest.raises(ValueError, match="an action is"):
+        env.step(action)
+    np.testing.assert_array_equal(before[0], env.flange()[0])
+    env.step(env.action_space.sample())
+    env.close()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from sim2real.localiser import (
     estimate,
     guidance,
     new_fit,
+    peaks,
 )
 from supervised.fit import FitReport
 
@@ -94,7 +95,7 @@ def test_every_backbone_gives_metres(changes: dict[str, object]) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_a_map_says_where_and_what() -> None:
+def test_a_map_says_where() -> None:
     head = MapHead(channels=2, deeper=3)
     for layer in (head.fine, head.deep, head.mix, head.score):
         nn.init.zeros_(layer.weight)
@@ -110,12 +111,26 @@ def test_a_map_says_where_and_what() -> None:
     assert out.shape == (1, head.width)
     assert scores.shape == (1, 5, 4, 4)
     assert scores[0, 0].argmax() == 1 * 4 + 3
-    # In the middle of the last column and the second row, of -1 to 1; and what is found there.
+    # In the middle of the last column and the second row, of -1 to 1.
     assert out[0, :2].tolist() == pytest.approx([0.75, -0.25])
-    assert out[0, 10 + 3].item() == pytest.approx(50.0)
     # A quarter of the picture, at the bottom left, is seen by the deep map's third place.
     assert out[0, 2:4].tolist() == pytest.approx([-0.75, 0.75])
-    assert out[0, 4:10].tolist() == pytest.approx([0.0] * 6)
+
+
+def test_a_peak_lies_between_its_cells_and_takes_no_notice_of_another() -> None:
+    scores = torch.full((1, 2, 8, 8), -9.0)
+    scores[0, 0, 2, 5] = scores[0, 0, 2, 6] = 9.0  # evenly in two cells
+    scores[0, 0, 7, 0] = 8.9  # something that looks nearly like it
+    scores[0, 1, 0, 7] = 9.0  # in the corner of the picture, where there are no eight around it
+    scores[0, 1, 4, 0] = scores[0, 1, 4, 1] = 8.9
+    scores.requires_grad_()
+    places = peaks(scores)
+    assert places.flatten().tolist() == pytest.approx([6 / 8, 2.5 / 8, 7.5 / 8, 0.5 / 8])
+    places.sum().backward()
+    assert scores.grad is not None
+    assert scores.grad.isfinite().all()
+    assert scores.grad[0, 0, 2, 5].abs() > 0.01
+    assert scores.grad[0, 0, 7].abs().sum() == 0
 
 
 def test_guidance_is_least_where_the_softmax_has_its_mean_in_the_right_place() -> None:

@@ -39,8 +39,6 @@ APPROXIMATED = {
     "joint.*.damping": "the drive overcomes it as long as its force lasts",
     "body.*.damping": "turning: one rate about all axes, that of the mean moment of inertia",
     "light.0.specular": "the highlight does not depend on where the camera is",
-    "light.0.position": "shadows take a fifth of the light, and fall only where the camera's "
-    "field of view, seen from the light, reaches",
 }
 
 

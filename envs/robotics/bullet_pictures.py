@@ -7,17 +7,18 @@ body a pixel shows, and from that its place in the texture, which is wrapped aro
 bounding box (one copy a face), as MuJoCo wraps a cube texture.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
 
 from envs.quiet import quiet
 from envs.robotics import rotations, solids
+from envs.robotics.bullet_shadows import shadows
 from envs.robotics.engine import Frame
+from envs.robotics.pinhole import View, metres
 from envs.robotics.scene import Scene
 from envs.robotics.textures import Texture
 
@@ -25,78 +26,8 @@ with quiet():
     import pybullet
 
 NEAR, FAR = 0.05, 100.0
-MAX_BIAS = 0.06  # m
-LARGE = 256 * 256  # pixels; pictures of more have coarser shadows
+LARGE = 256 * 256  # pixels; pictures of more have their shadows worked out for every other one
 SKY, ROBOT = 0, -1  # in Frame.segmentation
-
-
-@dataclass(frozen=True)
-class View:
-    """A pinhole camera: where it is, its axes (rows: right, up, back), and how much it sees.
-
-    slope: (width, height) of half the picture, one metre away.
-    """
-
-    position: np.ndarray
-    axes: np.ndarray
-    slope: tuple[float, float]
-
-    PARTS: ClassVar = ("position", "target", "roll", "fov")  # of a camera's parameters
-
-    @classmethod
-    def of(
-        cls,
-        position: Sequence[float],
-        target: Sequence[float],
-        up: np.ndarray,
-        roll: float,
-        fov: float,
-        aspect: float,
-    ) -> "View":
-        """Looking at ``target``; ``roll`` turns the camera anticlockwise, seen from behind it.
-
-        fov: vertical, in degrees; aspect: width over height.
-        """
-        place = np.array(position, dtype=np.float64)
-        back = _unit(place - np.array(target))
-        right = np.cross(up, back)
-        if np.linalg.norm(right) < 1e-9:  # straight up or down: any direction will do
-            right = np.cross([0.0, 1.0, 0.0], back)
-        right = _unit(right)
-        above = np.cross(back, right)
-        c, s = np.cos(roll), np.sin(roll)
-        axes = np.array([c * right + s * above, c * above - s * right, back])
-        height = float(np.tan(np.deg2rad(fov) / 2))
-        return cls(place, axes, (height * aspect, height))
-
-    def matrix(self) -> list[float]:
-        """World to camera, as OpenGL has it, column by column."""
-        whole = np.eye(4)
-        whole[:3, :3] = self.axes
-        whole[:3, 3] = -self.axes @ self.position
-        return [float(value) for value in whole.T.ravel()]
-
-    def projection(self, width: int, height: int, near: float) -> list[float]:
-        """Camera to clip space, as OpenGL has it, column by column.
-
-        The renderer takes its samples at the pixels' lower left corners; the half pixel in the
-        third column moves them to the middles.
-        """
-        whole = np.zeros((4, 4))
-        whole[0, 0], whole[1, 1] = 1 / self.slope[0], 1 / self.slope[1]
-        whole[0, 2], whole[1, 2] = 1 / width, 1 / height
-        whole[2, 2] = -(FAR + near) / (FAR - near)
-        whole[2, 3] = -2 * FAR * near / (FAR - near)
-        whole[3, 2] = -1
-        return [float(value) for value in whole.T.ravel()]
-
-    def rays(self, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Through the pixels' middles, one metre deep, in the world's axes, [N, 3]."""
-        height, width = shape
-        x = ((2 * columns + 1) / width - 1) * self.slope[0]
-        y = (1 - (2 * rows + 1) / height) * self.slope[1]
-        rays: np.ndarray = x[:, None] * self.axes[0] + y[:, None] * self.axes[1] - self.axes[2]
-        return rays
 
 
 class Painter:
@@ -130,42 +61,56 @@ class Painter:
     def frame(self, camera: str, width: int, height: int) -> Frame:
         view = self._view(camera, width / height)
         light, worth = self._light()
-        size, shadows = (width, height), self.scene.shadows
-        large = shadows and width * height > LARGE
-        shades, depth, ids = self._draw(view, light, size, shadows and not large)
-        if large:
-            shades = (shades * self._shadows(view, light, size)).astype(np.uint8)
+        shades, depth, ids = self._draw(view, light, (width, height), NEAR, FAR)
+        if self.scene.shadows:
+            shades = self._shadowed(view, light, shades, depth)
         numbers = self._numbers.take(ids, mode="wrap")
         return Frame(self._coloured(shades, worth, view, numbers, depth), depth, numbers)
 
     def _draw(
-        self, view: View, light: dict[str, Any], size: tuple[int, int], shadows: bool
+        self, view: View, light: dict[str, Any], size: tuple[int, int], near: float, far: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How bright each pixel is, uint8; how deep, float32; and what it is in the client."""
-        near = NEAR - (self._bias(light, view, size[1]) / 2 if shadows else 0.0)
         _, _, pixels, buffer, ids = pybullet.getCameraImage(
             *size,
             view.matrix(),
-            view.projection(*size, near),
-            shadow=int(shadows),
+            view.projection(*size, near, far),
+            shadow=0,
             renderer=pybullet.ER_TINY_RENDERER,
             physicsClientId=self.client,
             **light,
         )
-        depth = metres(buffer, near)
+        depth = metres(buffer, near, far)
         depth[ids < 0] = np.inf
         return pixels[..., 0], depth, ids
 
-    def _shadows(self, view: View, light: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-        """What share of its brightness a shadow leaves each pixel, float32 [H, W].
+    def _shadowed(
+        self, view: View, light: dict[str, Any], shades: np.ndarray, depth: np.ndarray
+    ) -> np.ndarray:
+        """Only the ambient light is left where the lamp does not reach; uint8 [H, W].
 
-        Shadows would double the time of a large picture: they are drawn four times coarser.
+        The renderer's own shadows leave most of it, are striped, and end where the camera's field
+        of view, seen from the light, does.
         """
-        coarse = (max(1, size[0] // 4), max(1, size[1] // 4))
-        with_, without = (self._draw(view, light, coarse, shadows)[0] for shadows in (True, False))
-        share = with_.astype(np.float32) / np.maximum(without, 1)
-        found: np.ndarray = cv2.resize(share, size, interpolation=cv2.INTER_LINEAR)
-        return found
+        large = shades.size > LARGE
+        step = 2 if large else 1  # pixels
+        direct = np.maximum(shades - 255 * light["lightAmbientCoeff"], 0).astype(np.float32)
+        seen = np.isfinite(depth[::step, ::step]) & (direct[::step, ::step] > 0)
+        rows, columns = step * np.array(np.nonzero(seen))
+        rays = view.rays(rows, columns, depth.shape)
+        # Highlights only make it too steep.
+        cosine = direct[rows, columns] / (255 * max(light["lightDiffuseCoeff"], 1e-3))
+        hidden = np.zeros(seen.shape, dtype=np.float32)
+        hidden[seen] = shadows(
+            view.position + rays * depth[rows, columns, None],
+            cosine,
+            np.array(light["lightDirection"]),
+            lambda lamp, size, near, far: self._draw(lamp, light, size, near, far)[1],
+        )
+        if large:
+            hidden = cv2.resize(hidden, shades.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        left: np.ndarray = (shades - hidden * direct).round().astype(np.uint8)
+        return left
 
     def _view(self, camera: str, aspect: float) -> View:
         (spec,) = (spec for spec in self.scene.cameras if spec.name == camera)
@@ -196,18 +141,6 @@ class Painter:
             "lightSpecularCoeff": specular,
         }
         return arguments, (scale * colour / 255).astype(np.float32)
-
-    def _bias(self, light: dict[str, Any], view: View, height: int) -> float:
-        """How far below a surface something must lie to be in its shadow, in metres.
-
-        The renderer looks from the light through the camera's projection. A pixel there covers
-        surfaces of different depth, which would shade themselves in stripes if it counted less
-        than that. Twice what the near plane falls short of 5 cm counts for it.
-        """
-        x, y, z = light["lightDirection"]
-        pixel = 2 * light["lightDistance"] * view.slope[1] / height
-        slant = float(np.hypot(x, y)) / max(z, 0.2)
-        return float(min(2e-3 + 3 * pixel * slant, MAX_BIAS))
 
     def _coloured(
         self,
@@ -262,12 +195,6 @@ class Painter:
         return offsets
 
 
-def metres(buffer: np.ndarray, near: float) -> np.ndarray:
-    """Depth along the camera's axis from a depth buffer (0 to 1)."""
-    depth: np.ndarray = (FAR * near) / (FAR - (FAR - near) * buffer.astype(np.float64))
-    return depth.astype(np.float32)
-
-
 @lru_cache(maxsize=1024)
 def _pixels(texture: Texture) -> np.ndarray:
     return texture.pixels()
@@ -290,8 +217,3 @@ def wrapped(directions: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     row = (size - along).astype(np.intp).clip(0, size - 1)
     found: np.ndarray = pixels[row, column]
     return found
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    unit: np.ndarray = vector / np.linalg.norm(vector)
-    return unit

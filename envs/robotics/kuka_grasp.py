@@ -210,14 +210,8 @@ class KukaGrasp(gym.Env[np.ndarray, Any]):
                 return
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        if self.discrete:
-            dx, dy, dz, turn = self._moves[int(action)]
-        elif self.descent:
-            (dx, dy, turn), dz = np.asarray(action, dtype=np.float64), 0.0
-        else:
-            dx, dy, dz, turn = np.asarray(action, dtype=np.float64)
-        if self.descent:
-            dz = -1.0
+        """Raises ValueError for an action of another shape, or that is not finite."""
+        dx, dy, dz, turn = self._move(action)
         self._target += STRIDE * np.array([dx, dy, dz])
         self._target[:2] = [
             np.clip(value, *limits) for value, limits in zip(self._target[:2], REACH, strict=True)
@@ -229,6 +223,23 @@ class KukaGrasp(gym.Env[np.ndarray, Any]):
         info = self._info()
         reward = float(self._attempted and info["is_success"])
         return self._observation(), reward, self._attempted, False, info
+
+    def _move(self, action: Any) -> np.ndarray:
+        """Shares of the longest step along x, y and z, and of the greatest turn."""
+        if self.discrete:
+            if not self.action_space.contains(action := np.int64(action)):
+                raise ValueError(f"an action is one of {self.action_space}, not {action}")
+            move = np.array(self._moves[action])
+        else:
+            move = np.asarray(action, dtype=np.float64)
+            if move.shape != self.action_space.shape or not np.isfinite(move).all():
+                shape = self.action_space.shape
+                raise ValueError(f"an action is {shape} finite numbers, not {action}")
+            if self.descent:
+                move = np.insert(move, 2, 0.0)
+        if self.descent:
+            move[2] = -1.0
+        return move
 
     def _grasp(self) -> None:
         self._target = self.flange()[0]
