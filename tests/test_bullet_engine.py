@@ -608,10 +608,20 @@ def test_shadows_lie_where_rays_say_and_nowhere_else(engine: Any, size: int) -> 
     lit = on_floor & (inside > 0.1 + edge).all(axis=1)
     assert (found[lit] == 0).all()
     # The block is nowhere in its own shadow: what is turned away has no direct light to lose.
-    top = ~on_floor & (points[:, 2] > 0.195)
-    assert top.sum() > size * size / 200
-    assert (found[top] == 0).all()
+    upper = ~on_floor & (points[:, 2] > 0.195)
+    assert upper.sum() > size * size / 200
+    assert (found[upper] == 0).all()
     assert (found[~on_floor] == 0).mean() > 0.97
+
+
+def test_a_shadow_begins_where_the_thing_stands(engine: Any) -> None:
+    cube = Body("cube", box(0.02, 0.02, 0.02), position=(0.0, 0.0, 0.02))
+    camera = replace(TOP, position=(0.0, 0.0, 0.5))
+    one = engine(FLOOR, cube, cameras=(camera,), lights=(Light((1.0, 0.0, 0.7)),))
+    row = one.rgb("top", 128, 128)[64].astype(int).sum(axis=1)
+    scale = 64 / (0.5 * np.tan(np.deg2rad(22.5)))  # pixels a metre
+    shaded = row[round(64 - 0.055 * scale) : round(64 - 0.03 * scale)]  # 1 to 3.5 cm beside it
+    assert (shaded < row[127] - 60).all()
 
 
 def test_coarse_shadows_of_large_pictures_are_those_of_small_ones(engine: Any) -> None:
