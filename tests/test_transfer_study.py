@@ -56,7 +56,6 @@ def worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(training, "EVALUATED", 16)
     monkeypatch.setattr("runkit.transfer.pictures.SIDE", 2)
     monkeypatch.setenv("FIRSTHAND_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MUJOCO_GL", "disabled")  # nothing here needs it to be looked for
     for name, (sealed, low, high) in WORLDS.items():
         text = TOML.format(sealed=sealed, low=low, high=high)
         (folder / f"{name}.toml").write_text(text)
