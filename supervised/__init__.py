@@ -147,7 +147,7 @@ _ROWS = [
     Paper("domain_randomization", "robotics",
           "Domain Randomization for Transferring Deep Neural Networks from Simulation to "
           "the Real World",
-          "Tobin et al.", 2017, None, "planned"),
+          "Tobin et al.", 2017, "sim2real.localiser", "works"),
     Paper("flash_attention", "scaling",
           "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness",
           "Dao, Fu, Ermon, Rudra, Ré", 2022, None, "planned"),

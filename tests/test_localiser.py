@@ -62,6 +62,50 @@ def test_the_papers_network() -> None:
         assert model(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, 3)
 
 
+@pytest.mark.parity
+def test_the_papers_network_is_that_list_of_layers() -> None:
+    """Forward, gradients and a trajectory of Adam, beside torch's own layers one after another."""
+    torch.manual_seed(0)
+    config = LocaliserConfig(width=1 / 8, size=64, hidden=(16, 8))
+    model = Localiser(config, LOW, HIGH).double()
+    layers: list[nn.Module] = []
+    channels = 3
+    for filters in (8, 8, 0, 16, 16, 0, 32, 32, 32, 0, 64, 64, 64, 0, 64, 64, 64, 0):
+        if filters:
+            layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU()]
+            channels = filters
+        else:
+            layers.append(nn.MaxPool2d(2))
+    layers += [nn.Flatten(), nn.Linear(64 * 2 * 2, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU()]
+    twin = nn.Sequential(*layers, nn.Linear(8, 3)).double()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        theirs.data.copy_(ours.data)
+    middle = torch.tensor([0.5, 0.0, 0.02]).double()
+    half = torch.tensor([0.2, 0.25, 0.025]).double()  # the height has no half width of its own
+
+    # The module casts pictures to floats; hooks keep the doubles that the comparison needs.
+    model.backbone.register_forward_pre_hook(lambda _, args: (args[0].double(),))
+    model.head.register_forward_pre_hook(lambda _, args: (args[0].double(),))
+    optimizers = [torch.optim.Adam(network.parameters(), 1e-3) for network in (model, twin)]
+    for step in range(50):
+        generator = torch.Generator().manual_seed(step)
+        pictures = torch.randint(0, 256, (4, 3, 64, 64), generator=generator).to(torch.uint8)
+        positions = middle + 0.1 * torch.rand(4, 3, generator=generator, dtype=torch.float64)
+        found = model(pictures)
+        other = middle + half * twin((pictures.double() - 127.5) / 64)
+        wanted = (((other - positions) / half) ** 2).sum(1).mean()
+        losses = (model.loss(found, positions), wanted)
+        torch.testing.assert_close(found, other, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+        for optimizer, loss in zip(optimizers, losses, strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+        for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
+        for optimizer in optimizers:
+            optimizer.step()
+
+
 def test_the_configuration_for_cpus() -> None:
     model = Localiser(LocaliserConfig.cpu(), LOW, HIGH)
     estimates, seen = model.look(torch.zeros(2, 3, 112, 112, dtype=torch.uint8))

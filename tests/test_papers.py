@@ -26,14 +26,10 @@ PHASES = ("foundations", "vision", "sequence", "generative", "structure", "scali
 def evidence(paper: Paper, root: Path = ROOT) -> dict[str, bool]:
     """What a paper that works has, each looked up in the files."""
     module = root / f"{(paper.module or 'none').replace('.', '/')}.py"
-    tests = root / "tests"
-    own = "".join(
-        file.read_text()
-        for file in (tests / f"test_{paper.key}.py", tests / f"test_{paper.key}_parity.py")
-        if file.exists()
-    )
+    tests = [root / "tests" / f"test_{module.stem}{end}.py" for end in ("", "_parity")]
+    own = "".join(file.read_text() for file in tests if file.exists())
     # All agents learn in one file, which is marked as a whole and has a line for each.
-    agents = (tests / "test_identity.py").read_text() if module.parent.name == "agents" else ""
+    agents = (root / "tests" / "test_identity.py").read_text() if module.parent.name == "agents" else ""
     learns = "pytest.mark.learning" in own or f'"{paper.key}": (' in agents
     notes = module.parent / "README.md"
     return {
