@@ -29,7 +29,8 @@ def evidence(paper: Paper, root: Path = ROOT) -> dict[str, bool]:
     tests = [root / "tests" / f"test_{module.stem}{end}.py" for end in ("", "_parity")]
     own = "".join(file.read_text() for file in tests if file.exists())
     # All agents learn in one file, which is marked as a whole and has a line for each.
-    agents = (root / "tests" / "test_identity.py").read_text() if module.parent.name == "agents" else ""
+    everyones = root / "tests" / "test_identity.py"
+    agents = everyones.read_text() if module.parent.name == "agents" else ""
     learns = "pytest.mark.learning" in own or f'"{paper.key}": (' in agents
     notes = module.parent / "README.md"
     return {
