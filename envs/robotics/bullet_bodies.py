@@ -1,7 +1,11 @@
 """A scene's bodies and its robot, put into a PyBullet client."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,17 +97,19 @@ def _visual_shape(shape: Shape) -> dict[str, Any]:
             "visualFrameOrientation": shape.turn,
         }
     if shape.kind == "hull":
-        vertices, faces = solids.hull(shape)
-        normals = meshes.corner_normals(vertices, faces)
-        count = 3 * len(faces)
-        return {
-            "shapeType": pybullet.GEOM_MESH,
-            "vertices": vertices[faces].reshape(count, 3).tolist(),
-            "indices": list(range(count)),
-            "normals": normals.reshape(count, 3).tolist(),
-            "uvs": [[0.0, 0.0]] * count,
-        }
+        return {"shapeType": pybullet.GEOM_MESH, "fileName": str(_drawn(shape))}
     return _collision_shape(shape)
+
+
+@cache
+def _drawn(hull: Shape) -> Path:
+    """A file of what is drawn: the client loses the memory of corners that it is handed."""
+    vertices, faces = solids.hull(hull)
+    name = hashlib.sha256(vertices.tobytes() + faces.tobytes()).hexdigest()
+    file = meshes.scratch("hulls") / f"{name}.obj"
+    unfinished = file.with_suffix(f".{os.getpid()}")  # forked processes may share the folder
+    meshes.write(unfinished, vertices, faces)
+    return unfinished.replace(file)
 
 
 class Arm:

@@ -4,6 +4,9 @@ A Panda's links have 100,000 triangles, which a software renderer works through 
 however small. Within a millimetre of them lie surfaces of a tenth as many.
 """
 
+import atexit
+import tempfile
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -146,3 +149,11 @@ def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     normals: np.ndarray = np.cross(b - a, c - a)
     return normals
+
+
+@cache
+def scratch(name: str) -> Path:
+    """A folder for files that PyBullet reads, which lasts as long as the process."""
+    folder = tempfile.TemporaryDirectory(prefix=f"firsthand_{name}_")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)

@@ -4,9 +4,7 @@ What a fixed joint holds is one rigid body, yet PyBullet works through each of i
 step, and its own way of merging them puts the masses in the wrong place.
 """
 
-import atexit
 import hashlib
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from functools import cache
@@ -34,7 +32,7 @@ class Light:
 @cache
 def lightened(urdf: Path) -> Light:
     """Its files stay for the process's life: PyBullet reads only files, and caches by name."""
-    folder = _folder() / hashlib.sha256(str(urdf).encode()).hexdigest()[:16]
+    folder = meshes.scratch("robots") / hashlib.sha256(str(urdf).encode()).hexdigest()[:16]
     folder.mkdir()
     root = ElementTree.parse(urdf).getroot()
     frames = merge_fixed(root)
@@ -160,10 +158,3 @@ def _thinned(file: Path, folder: Path) -> Path:
     thinned = folder / f"{file.parent.name}_{file.name}"
     meshes.write(thinned, vertices, faces)
     return thinned
-
-
-@cache
-def _folder() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="firsthand_")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
