@@ -1,5 +1,6 @@
 """Robot, task and engine as a Gymnasium environment."""
 
+import gc
 import hashlib
 import os
 import subprocess
@@ -312,9 +313,11 @@ def test_nothing_is_left_after_closing(
         env.render()
         env.close()
 
-    def used() -> tuple[int, int]:
+    def used() -> tuple[int, int, int]:
+        gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd"))
+        memory = pages * os.sysconf("SC_PAGE_SIZE")
+        return memory, len(os.listdir("/proc/self/fd")), len(gc.get_objects())
 
     for _ in range(5):
         cycle()
@@ -324,3 +327,4 @@ def test_nothing_is_left_after_closing(
     after = used()
     assert after[1] <= before[1]
     assert after[0] - before[0] < megabytes * 1e6
+    assert after[2] - before[2] < 10 * 15

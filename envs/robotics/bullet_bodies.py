@@ -81,8 +81,7 @@ def _collision_shape(shape: Shape) -> dict[str, Any]:
     if shape.kind == "cylinder":
         radius, half = shape.size
         return {"shapeType": pybullet.GEOM_CYLINDER, "radius": radius, "height": 2 * half}
-    vertices = solids.inset(shape, MARGIN)
-    return {"shapeType": pybullet.GEOM_MESH, "vertices": vertices.tolist()}
+    return {"shapeType": pybullet.GEOM_MESH, "vertices": _corners(shape)}
 
 
 def _visual_shape(shape: Shape) -> dict[str, Any]:
@@ -99,6 +98,13 @@ def _visual_shape(shape: Shape) -> dict[str, Any]:
     if shape.kind == "hull":
         return {"shapeType": pybullet.GEOM_MESH, "fileName": str(_drawn(shape))}
     return _collision_shape(shape)
+
+
+@cache
+def _corners(shape: Shape) -> list[list[float]]:
+    """Always the same object, because the client never lets go of one."""
+    corners: list[list[float]] = solids.inset(shape, MARGIN).tolist()
+    return corners
 
 
 @cache
