@@ -97,7 +97,7 @@ PYTHONPATH=scripts python -m runkit.robot_cycles
 A cycle makes an environment, resets it, steps once, draws once and closes it, all in one process.
 What the last nine tenths of the cycles left behind ({machine()}; {known}):
 
-{table(header, rows)}
+{table(header, rows).rstrip()}
 """,
     )
     return 0
