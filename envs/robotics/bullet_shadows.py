@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from envs.robotics.pinhole import View
+from envs.robotics.scene import SHADOWED
 
 AWAY, REACH = 100.0, 3.0  # m: the light is so far away, and what casts shadows so near the origin
-FIELD = 1.2  # m from the origin, along each axis: how far shadows fall
 SIZE = 192  # texels a side, of the map
 STEEPEST = 4.0  # tangent of the angle at which light falls in; with steeper ones shadows come loose
 
@@ -31,7 +31,7 @@ def shadows(
 
     """
     found = np.zeros(len(points), dtype=np.float32)
-    near = np.flatnonzero((np.abs(points) < FIELD).all(axis=1))
+    near = np.flatnonzero((np.abs(points) < SHADOWED).all(axis=1))
     if len(near) == 0:
         return found
     axes = View.of(direction, np.zeros(3), np.array([0.0, 0.0, 1.0]), 0.0, 1.0, 1.0).axes

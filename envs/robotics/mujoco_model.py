@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from envs.robotics import meshes, urdf
-from envs.robotics.scene import Body, Camera, Light, RobotModel, Scene, Shape
+from envs.robotics.scene import SHADOWED, Body, Camera, Light, RobotModel, Scene, Shape
 from envs.robotics.textures import Texture
 
 # Half of a box's width (metres) from which on only its top is touched, as an endless plane. What is
@@ -38,7 +38,7 @@ def build(scene: Scene) -> "mujoco.MjModel":
     spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0
     # A software renderer's time goes into shadow maps and into several samples a pixel. One
     # sample is also what depth and segmentation have, and all that PyBullet's renderer takes.
-    spec.visual.map.shadowclip = 1.2  # half the width, in metres, of what shadows fall on
+    spec.visual.map.shadowclip = SHADOWED  # half the width of what shadows fall on
     spec.visual.quality.shadowsize = 512
     spec.visual.quality.offsamples = 0
     # What a light casts shadows with, it leaves no ambient light in: that comes from the camera.

@@ -125,6 +125,9 @@ class RobotModel:
     quaternion: Quaternion = UPRIGHT
 
 
+SHADOWED = 1.2  # m from the origin, along each axis: how far shadows fall
+
+
 @dataclass(frozen=True)
 class Light:
     """A far light, shining from ``position`` towards the world's origin.
