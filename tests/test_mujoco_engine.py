@@ -23,6 +23,7 @@ from envs.robotics.parameters import ParameterError, scene_parameters
 from envs.robotics.scene import (
     Body,
     Light,
+    RobotModel,
     Scene,
     Shape,
     box,
@@ -284,17 +285,37 @@ def test_the_jacobian_against_finite_differences(engine: Any) -> None:
         np.testing.assert_allclose(jacobian[3:, i], 2 * turn[:3] / h, atol=1e-5)
 
 
-def test_both_engines_agree_on_where_the_arm_is(engine: Any) -> None:
-    one, other = engine(robot=PANDA), BulletEngine(Scene((), PANDA))
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("robot", [PANDA, PANDA.shut()], ids=["fingers", "shut"])
+def test_both_engines_agree_on_where_the_arm_is(engine: Any, robot: RobotModel) -> None:
+    one, other = engine(robot=robot), BulletEngine(Scene((), robot))
+    rng, home = np.random.default_rng(0), np.array(robot.home)
     for _ in range(5):
-        joints = np.array(PANDA.home) + rng.uniform(-0.3, 0.3, 9) * ([1] * 7 + [0, 0])
+        joints = home + np.append(rng.uniform(-0.3, 0.3, 7), [0.0] * (len(home) - 7))
         for each in (one, other):
             each.set_joints(joints)
         for mine, theirs in zip(one.tool()[:2], other.tool()[:2], strict=True):
             np.testing.assert_allclose(mine, theirs * np.sign(mine @ theirs), atol=1e-6)
         np.testing.assert_allclose(one.jacobian(), other.jacobian(), atol=1e-6)
     other.close()
+
+
+@pytest.mark.parametrize("make", [BulletEngine, MujocoEngine])
+def test_a_shut_hand_moves_as_one_whose_fingers_are_held_shut(make: type[Any]) -> None:
+    """The arm under gravity, without its fingers' joints: mass and its place are all there."""
+    held, shut = make(Scene((), PANDA)), make(Scene((), PANDA.shut()))
+    turn = np.array([0.3, -0.2, 0.2, 0.4, -0.3, 0.2, 0.5])
+    bent = np.array(PANDA.home[:7]) + turn
+    for each, fingers in ((held, [0.0, 0.0]), (shut, [])):
+        each.set_joints(np.array([*PANDA.home[:7], *fingers]))
+        each.drive(np.array([*bent, *fingers]))
+        each.step(50)
+    assert len(shut.joints()[0]) == 7
+    (mine, rates), (theirs, others) = shut.joints(), held.joints()
+    np.testing.assert_allclose(mine, theirs[:7], atol=1e-4)
+    np.testing.assert_allclose(rates, others[:7], atol=2e-3)
+    assert np.abs(held.joints()[1]).max() > 0.1  # under way
+    for each in (held, shut):
+        each.close()
 
 
 @pytest.mark.parametrize("make", [BulletEngine, MujocoEngine])

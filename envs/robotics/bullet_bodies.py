@@ -123,7 +123,7 @@ class Arm:
 
     def __init__(self, client: int, model: RobotModel) -> None:
         self.client, self.model = client, model
-        light = urdf.lightened(model.urdf)
+        light = urdf.lightened(model.urdf, model.welded)
         self.uid = pybullet.loadURDF(
             str(light.file),
             basePosition=model.position,

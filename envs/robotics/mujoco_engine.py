@@ -80,7 +80,7 @@ class MujocoEngine:
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._dofs = np.array([joint.dofadr[0] for joint in joints])
         # The tool's link is a part of another, and lies in that so:
-        holder, frame = urdf.lightened(robot.urdf).frames[robot.tool_link]
+        holder, frame = urdf.lightened(robot.urdf, robot.welded).frames[robot.tool_link]
         self._tool = model.body(holder).id
         self._tool_point = frame[:3, :3] @ robot.tool_point + frame[:3, 3]
         self._tool_turn = rotations.quaternion(frame[:3, :3]).tolist()

@@ -132,7 +132,7 @@ def _add_mesh(spec: "mujoco.MjSpec", name: str, shape: Shape) -> None:
 
 
 def _robot_spec(robot: RobotModel) -> "mujoco.MjSpec":
-    text = urdf.lightened(robot.urdf).file.read_text()
+    text = urdf.lightened(robot.urdf, robot.welded).file.read_text()
     end = text.index(">", text.index("<robot")) + 1
     spec = mujoco.MjSpec.from_string(text[:end] + KEEP + text[end:])
     _add_material(spec, ROBOT, Texture("flat", (0.9, 0.9, 0.9)))

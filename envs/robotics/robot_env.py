@@ -215,9 +215,8 @@ class RobotEnv(gym.Env[Any, np.ndarray]):
             _, quaternion, _ = engine.tool()
             jacobian = engine.jacobian()[:, :arm]
             targets[:arm] += displacement(jacobian, STRIDE * action[:3], quaternion, DOWN)
-        # -1 shuts the fingers and 1 opens them.
-        opening = (action[-1] + 1) / 2 if self.task.grasps else 0.0
-        targets[arm:] = opening * FINGER_OPENING
+        if self.task.grasps:  # -1 shuts the fingers and 1 opens them
+            targets[arm:] = (action[-1] + 1) / 2 * FINGER_OPENING
         return targets
 
     def _observe(self) -> dict[str, np.ndarray]:

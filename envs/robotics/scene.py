@@ -4,7 +4,7 @@ Units are SI; z points up; quaternions are (x, y, z, w); angles are radians unle
 degrees; colours are RGB in 0 to 1. A scene is a value: engines read it and never change it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -109,6 +109,7 @@ class RobotModel:
     forces: at most (N m or N).
     tool_link, tool_point: the link that carries the tool, and the point of it that is steered.
     fingers: those of ``joints`` that open and close.
+    welded: movable joints of the file that are rigid here, at 0.
     """
 
     name: str
@@ -121,8 +122,23 @@ class RobotModel:
     tool_link: str
     tool_point: Vector
     fingers: tuple[str, ...] = ()
+    welded: tuple[str, ...] = ()
     position: Vector = (0.0, 0.0, 0.0)
     quaternion: Quaternion = UPRIGHT
+
+    def shut(self) -> "RobotModel":
+        """The same with its fingers welded where they meet: joints that nobody moves cost time."""
+        arm = len(self.joints) - len(self.fingers)
+        return replace(
+            self,
+            joints=self.joints[:arm],
+            home=self.home[:arm],
+            gains=self.gains[:arm],
+            dampings=self.dampings[:arm],
+            forces=self.forces[:arm],
+            fingers=(),
+            welded=self.welded + self.fingers,
+        )
 
 
 SHADOWED = 1.2  # m from the origin, along each axis: how far shadows fall

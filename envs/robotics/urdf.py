@@ -30,11 +30,18 @@ class Light:
 
 
 @cache
-def lightened(urdf: Path) -> Light:
-    """Its files stay for the process's life: PyBullet reads only files, and caches by name."""
-    folder = meshes.scratch("robots") / hashlib.sha256(str(urdf).encode()).hexdigest()[:16]
+def lightened(urdf: Path, welded: tuple[str, ...] = ()) -> Light:
+    """That of a robot file, the joints ``welded`` rigid at 0.
+
+    Its files stay for the process's life: PyBullet reads only files, and caches by name.
+    """
+    key = " ".join([str(urdf), *welded])
+    folder = meshes.scratch("robots") / hashlib.sha256(key.encode()).hexdigest()[:16]
     folder.mkdir()
     root = ElementTree.parse(urdf).getroot()
+    for joint in root.findall("joint"):
+        if joint.attrib["name"] in welded:
+            joint.set("type", "fixed")
     frames = merge_fixed(root)
     for visual in root.iter("visual"):
         for material in visual.findall("material"):

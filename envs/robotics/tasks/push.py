@@ -93,4 +93,4 @@ class PandaPush(RobotEnv):
     """
 
     def __init__(self, engine: EngineName, target: str = "cube", **kwargs: Any) -> None:
-        super().__init__(engine, PANDA, Push(target), **kwargs)
+        super().__init__(engine, PANDA.shut(), Push(target), **kwargs)

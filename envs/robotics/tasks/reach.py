@@ -75,4 +75,4 @@ class PandaReach(RobotEnv):
     """
 
     def __init__(self, engine: EngineName, **kwargs: Any) -> None:
-        super().__init__(engine, PANDA, Reach(), **kwargs)
+        super().__init__(engine, PANDA.shut(), Reach(), **kwargs)
