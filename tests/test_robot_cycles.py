@@ -45,8 +45,9 @@ def test_what_is_kept_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     careless = "test_robot_cycles:Careless-v0"
     assert robot_cycles.main(["--cycles", "40", "--envs", careless, "--out", str(page)]) == 0
     (row,) = (line for line in page.read_text().splitlines() if line.startswith("| `"))
-    _, memory, each, files, threads = (cell.strip() for cell in row.strip("|").split("|"))
-    assert int(memory.replace(",", "")) == pytest.approx(36 * 1024, rel=0.1)
+    _, memory, asked, each, files, threads = (cell.strip() for cell in row.strip("|").split("|"))
+    for kilobytes in (memory, asked):
+        assert int(kilobytes.replace(",", "")) == pytest.approx(36 * 1024, rel=0.1)
     assert int(each.replace(",", "")) == pytest.approx(2**20, rel=0.1)
     assert (files, threads) == ("36", "0")
 
@@ -58,11 +59,11 @@ def test_a_page_with_a_row_an_environment(tmp_path: Path) -> None:
     text = page.read_text()
     assert "Made and closed 20 times" in text
     (row,) = (line for line in text.splitlines() if line.startswith("| `"))
-    name, memory, each, files, threads = (cell.strip() for cell in row.strip("|").split("|"))
+    name, _, asked, each, files, threads = (cell.strip() for cell in row.strip("|").split("|"))
     assert name == "`bullet/PandaReach-v0`"
-    assert int(memory.replace(",", "")) < 2_000
+    assert int(asked.replace(",", "")) < 100
     assert (files, threads) == ("0", "0")
-    assert int(each.replace(",", "")) < 100_000
+    assert int(each.replace(",", "")) < 5_000
 
 
 def test_bad_input_leaves_the_page(tmp_path: Path) -> None:
