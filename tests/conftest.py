@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from runkit import gl
+
+gl.set_up()  # before any test imports MuJoCo
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "the long versions of the torture and fuzz tests"

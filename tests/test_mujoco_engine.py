@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 from test_bullet_engine import CUBE, FLOOR, PANDA, SIDE, TOP, WHITE, everything, other_value
 
-from runkit import gl
-
-from envs.robotics import assets, rotations, solids
+from envs.robotics import (
+    assets,
+    mujoco_model,
+    rotations,
+    solids,
+)
 from envs.robotics.bullet_engine import BulletEngine
 from envs.robotics.engine import Engine
+from envs.robotics.mujoco_engine import MujocoEngine
 from envs.robotics.parameters import ParameterError, scene_parameters
 from envs.robotics.scene import (
     Body,
@@ -34,11 +38,6 @@ from envs.robotics.scene import (
     sphere,
 )
 from envs.robotics.textures import Texture
-
-gl.set_up()  # before MuJoCo is imported
-
-from envs.robotics import mujoco_model  # noqa: E402
-from envs.robotics.mujoco_engine import MujocoEngine  # noqa: E402
 
 drawing = pytest.mark.skipif("MUJOCO_GL" not in os.environ, reason="no OpenGL to draw with")
 UP = np.array([0.0, 0.0, 0.0, 1.0])

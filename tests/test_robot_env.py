@@ -16,15 +16,11 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from runkit import gl
-
 from envs import make_resumable, make_vec
 from envs.robotics.kinematics import displacement, rotation_between
 from envs.robotics.parameters import ParameterError
 from envs.robotics.registration import ENGINES, TASKS
 from envs.vector import Vectorization
-
-gl.set_up()  # before MuJoCo is imported
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = [f"{engine}/{name}" for engine in ENGINES for name in TASKS]

@@ -7,13 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from runkit import gl
-
 import envs  # noqa: F401  (registers the ids)
 from envs.robotics import objects
 from envs.robotics.registration import ENGINES
-
-gl.set_up()  # before MuJoCo is imported
 
 Observation = dict[str, np.ndarray]
 

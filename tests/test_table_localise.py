@@ -7,13 +7,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from runkit import gl
-
 from envs.robotics import objects
 from envs.robotics.registration import ENGINES
 from envs.robotics.tasks.localise import CAMERA, LIGHTS
 
-gl.set_up()  # before MuJoCo is imported
 pytestmark = pytest.mark.skipif("MUJOCO_GL" not in os.environ, reason="no OpenGL to draw with")
 
 

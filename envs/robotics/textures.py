@@ -1,6 +1,6 @@
 """Surfaces as values: a few numbers that say exactly which pixels a texture has."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import cv2
@@ -64,7 +64,7 @@ class Texture:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; ``from_dict`` makes an equal one."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Texture":
