@@ -9,18 +9,18 @@ from supervised import create
 from supervised.vision.diagonal_lm import DiagonalLM
 
 
-def test_lenet_follows_the_papers_table_of_rates_after_the_warm_up() -> None:
-    factor = lenet.schedule(100, lenet.Options(batch_size=4, warm_up=80))
-    assert [factor(step) for step in (0, 9, 19)] == pytest.approx([0.05, 0.5, 1.0])
+def test_lenet_follows_the_papers_table_of_rates() -> None:
+    factor = lenet.schedule(100)
+    assert [factor(step) for step in (0, 199, 200)] == pytest.approx([1.0, 1.0, 0.4])
     by_pass = [factor(100 * i + 50) * DiagonalLM.RATES[0] for i in range(25)]
     assert by_pass == pytest.approx([*DiagonalLM.RATES, *[1e-5] * 5])
 
 
-def test_lenet_moves_by_the_sum_over_a_batch() -> None:
-    """The gradient of a mean over four is a quarter as large, the rate four times."""
+def test_lenet_moves_by_the_mean_over_a_batch() -> None:
+    """The paper's rate, whatever the batch."""
     x, y = torch.rand(8, 1, 32, 32), torch.arange(8)
     fit = lenet.make_fit(create("lenet"), x, y, lenet.Options(batch_size=4), seed=0)
-    assert fit.rates == [4 * DiagonalLM.RATES[0]]
+    assert fit.rates == [DiagonalLM.RATES[0]]
     before = [p.detach().clone() for p in fit.model.parameters()]
     fit.run(2)
     assert all((p != b).any() for p, b in zip(fit.model.parameters(), before, strict=True))

@@ -201,16 +201,16 @@ def test_squash_is_one_at_one_and_its_slope_is_its_derivative() -> None:
     assert a[fastest].item() == pytest.approx(1, abs=0.02)
 
 
-def test_weights_start_uniformly_between_the_papers_bounds() -> None:
+def test_weights_start_uniformly_by_the_root_of_their_number() -> None:
     fan_in = {0: 25, 1: 4, 4: 400, 5: 120}
     for i, layer in enumerate(layers(model())):
         for parameter in layer.parameters():
             if i in fan_in:
-                close_to_uniform(parameter, 2.4 / fan_in[i])
+                close_to_uniform(parameter, fan_in[i] ** -0.5)
     c3 = layers(model())[2]
     assert isinstance(c3, Convolution)
     for seen, kernels in zip(SEEN, c3.kernels(), strict=True):
-        close_to_uniform(kernels[list(seen)], 2.4 / (25 * len(seen)))
+        close_to_uniform(kernels[list(seen)], (25 * len(seen)) ** -0.5)
 
 
 def close_to_uniform(sample: Tensor, bound: float) -> None:
@@ -337,7 +337,7 @@ def test_a_step_divides_by_mu_and_curvature() -> None:
     assert w.tolist() == pytest.approx([1 - 0.5 / 0.1 * 0.1, 2 + 0.5 / 2 * 4])
 
 
-def test_estimates_come_often_at_first_and_then_once_a_pass() -> None:
+def test_estimates_come_once_a_pass() -> None:
     calls: list[int] = []
 
     def curvature(step: int) -> list[Tensor]:
@@ -346,12 +346,10 @@ def test_estimates_come_often_at_first_and_then_once_a_pass() -> None:
 
     w = nn.Parameter(torch.zeros(1))
     optimizer = DiagonalLM([w], curvature, steps_per_pass=40)
-    for _ in range(560):
+    for _ in range(81):
         w.grad = torch.ones(1)
         optimizer.step()
-    assert calls[:12] == [*range(0, 100, 10), 100, 110]
-    assert calls[12] == 121
-    assert calls[-1] - calls[-2] == calls[-2] - calls[-3] == 40
+    assert calls == [0, 40, 80]
 
 
 def test_the_optimizer_goes_on_from_its_state() -> None:
@@ -402,8 +400,7 @@ def test_it_learns_drawings_wherever_they_are() -> None:
     net = model()
     x, targets = drawings(4_000, seed=1)
     optimizer = DiagonalLM(list(net.parameters()), lambda step: net.curvature(x[:100]), 500)
-    for step, rows in enumerate(torch.arange(4_000).split(8)):
-        optimizer.param_groups[0]["lr"] = 2 * 5e-4 * min(1, (step + 1) / 250)
+    for rows in torch.arange(4_000).split(8):
         optimizer.zero_grad()
         map_loss(net(x[rows]), targets[rows], 10.0).backward()
         optimizer.step()

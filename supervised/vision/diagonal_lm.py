@@ -5,14 +5,8 @@ LeCun, Bottou, Bengio and Haffner 1998, appendix C, "stochastic diagonal Levenbe
     w_k -= eps_k dE/dw_k,    eps_k = eta / (mu + h_kk)
 
 where h_kk estimates the second derivative of the mean loss by w_k. A step along a steep valley's
-wall is short, along its floor long.
-
-Deviations:
-- The paper estimates h once before each pass over the training set. With its own initial weights
-  LeNet-5's signals nearly vanish on the way, so the first estimate is about 0 almost everywhere;
-  the rates that follow throw the network into saturation within a few hundred examples. Here the
-  estimates of the first pass come after 0, 10, 20, ... steps, then whenever a tenth was added.
-- For the same reason the first steps need a rising eta; that is the business of the schedule.
+wall is short, along its floor long. h is estimated once before each pass over the training set, on
+500 examples.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +22,7 @@ class DiagonalLM(torch.optim.Optimizer):
         parameters: what it moves; all must get gradients.
         curvature: called with the number of steps made so far; h of each parameter, in their
             order. Must not depend on anything else that changes but the parameters.
-        steps_per_pass: steps in a pass over the training set; estimates are at most that far apart.
+        steps_per_pass: steps in a pass over the training set, from one estimate to the next.
         lr: eta. ``RATES`` is the paper's schedule, one a pass.
         mu: keeps the rate finite where the loss is flat.
 
@@ -48,7 +42,7 @@ class DiagonalLM(torch.optim.Optimizer):
         if not (lr >= 0 and mu > 0 and steps_per_pass > 0):
             given = f"not {lr}, {mu}, {steps_per_pass}"
             raise ValueError(f"lr, mu and steps_per_pass must be positive, {given}")
-        super().__init__(parameters, {"lr": lr, "mu": mu, "step": 0, "next_estimate": 0})
+        super().__init__(parameters, {"lr": lr, "mu": mu, "step": 0})
         self.curvature, self.steps_per_pass = curvature, steps_per_pass
 
     @torch.no_grad()
@@ -56,10 +50,9 @@ class DiagonalLM(torch.optim.Optimizer):
         """One step along the gradients that the parameters hold; ``closure`` is not supported."""
         (group,) = self.param_groups
         done = group["step"]
-        if done == group["next_estimate"]:
+        if done % self.steps_per_pass == 0:
             for w, h in zip(group["params"], self.curvature(done), strict=True):
                 self.state[w]["h"] = h
-            group["next_estimate"] = done + min(max(10, done // 10), self.steps_per_pass)
         for w in group["params"]:
             w -= group["lr"] / (group["mu"] + self.state[w]["h"]) * w.grad
         group["step"] = done + 1

@@ -18,6 +18,9 @@ class; j ``rubbish``; h second derivatives of the mean loss.
 Deviations:
 - The paper shows its bitmaps for all of ASCII, as a figure; these ten digits are drawn anew.
 - It does not say which j it used. Of 1 and 10, 10 learned faster on the first 10,000 digits.
+- Weights start from U(-1/sqrt(F_i), 1/sqrt(F_i)), F_i the inputs of a unit; the paper has 2.4/F_i,
+  from which signals vanish on the way through the layers and its optimizer saturates them. These
+  are also what makes its rates lie where it says that they lay (``diagonal_lm.py``).
 - It does not say whether biases start at random; here they do, as weights of a constant input.
 """
 
@@ -149,8 +152,7 @@ class Convolution(Layer):
         self.place: Tensor
         place = table.flatten().nonzero()[:, 0]
         self.register_buffer("place", place.to(device), persistent=False)
-        # U(-2.4 / F_i, 2.4 / F_i), F_i the number of inputs of a unit of map i.
-        bound = 2.4 / (table.sum(1) * size**2)
+        bound = (table.sum(1) * size**2) ** -0.5  # F_i: inputs of a unit of map i
         of_kernel = bound.repeat_interleave(table.sum(1))[:, None, None].to(device)
         self.weight = nn.Parameter((2 * torch.rand(len(of_kernel), size, size) - 1) * of_kernel)
         self.bias = nn.Parameter((2 * torch.rand(len(table)) - 1) * bound.to(device))
@@ -180,8 +182,8 @@ class Subsampling(Layer):
 
     def __init__(self, maps: int) -> None:
         super().__init__()
-        self.coefficient = nn.Parameter((2 * torch.rand(maps, 1, 1) - 1) * 2.4 / 4)
-        self.bias = nn.Parameter((2 * torch.rand(maps, 1, 1) - 1) * 2.4 / 4)
+        self.coefficient = nn.Parameter((2 * torch.rand(maps, 1, 1) - 1) * 0.5)  # F_i is 4
+        self.bias = nn.Parameter((2 * torch.rand(maps, 1, 1) - 1) * 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         return squash(self.coefficient * F.avg_pool2d(4 * x, 2) + self.bias)

@@ -29,14 +29,13 @@ class Options:
     """The flags; "the paper" is its section III-A."""
 
     passes: int = 20  # over the training set (the paper's 20)
-    batch_size: int = 4  # examples a step, eta in proportion (the paper: 1)
-    warm_up: int = 4_000  # examples during which eta rises (the paper: 0; see diagonal_lm.py)
+    batch_size: int = 4  # examples a step, eta as it is (the paper: 1)
     distorted: bool = False  # train on randomly distorted digits, as for the paper's 0.8%
     mu: float = 0.02  # of the rates eta / (mu + h) (the paper's)
 
     def __post_init__(self) -> None:
-        if min(self.passes, self.batch_size) < 1 or self.warm_up < 0:
-            raise ValueError("passes, batch_size must be positive and warm_up not negative")
+        if min(self.passes, self.batch_size) < 1:
+            raise ValueError("passes and batch_size must be positive")
 
 
 def run(run: PaperRun, options: Options) -> dict[str, float | str | list[float]]:
@@ -81,9 +80,8 @@ def make_fit(model: LeNet, inputs: Tensor, targets: Tensor, options: Options, se
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         return map_loss(model(batch[0]), batch[1], LeNetConfig().rubbish)
 
-    # The paper moves by the gradient of each example; that of a batch's mean is so much smaller.
-    rate = size * DiagonalLM.RATES[0]
-    optimizer = DiagonalLM(list(model.parameters()), curvature, steps_per_pass, rate, options.mu)
+    weights = list(model.parameters())
+    optimizer = DiagonalLM(weights, curvature, steps_per_pass, DiagonalLM.RATES[0], options.mu)
     return Fit(
         model,
         optimizer,
@@ -91,21 +89,15 @@ def make_fit(model: LeNet, inputs: Tensor, targets: Tensor, options: Options, se
         (inputs, targets),
         size,
         seed,
-        schedule=schedule(steps_per_pass, options),
+        schedule=schedule(steps_per_pass),
         transform=distort if options.distorted else None,
     )
 
 
-def schedule(steps_per_pass: int, options: Options) -> Callable[[int], float]:
-    """The paper's table of eta by the pass, and the warm-up."""
+def schedule(steps_per_pass: int) -> Callable[[int], float]:
+    """The paper's table of eta by the pass, as shares of the first."""
     rates = DiagonalLM.RATES
-
-    def factor(step: int) -> float:
-        eta = rates[min(step // steps_per_pass, len(rates) - 1)] / rates[0]
-        risen = (step + 1) * options.batch_size / max(options.warm_up, 1)
-        return eta * min(1.0, risen)
-
-    return factor
+    return lambda step: rates[min(step // steps_per_pass, len(rates) - 1)] / rates[0]
 
 
 def distort(batch: Batch, generator: Generator) -> Batch:
