@@ -167,14 +167,15 @@ class Painter:
         for number, texture in textures.items():
             if texture.kind == "flat":
                 continue
+            if number == SKY:
+                sky = _sky(view.axes.tobytes(), view.slope, numbers.shape, texture)
+                np.copyto(rgb, sky, where=(numbers == SKY)[..., None])
+                continue
             rows, columns = np.nonzero(numbers == number)
             if len(rows) == 0:
                 continue
-            places = view.rays(rows, columns, numbers.shape)
-            if number == SKY:
-                rgb[rows, columns] = wrapped(places, _pixels(texture))
-                continue
-            points = view.position + places * depth[rows, columns, None]
+            rays = view.rays(rows, columns, numbers.shape)
+            points = view.position + rays * depth[rows, columns, None]
             colours = wrapped(self._places(number, points), _pixels(texture))
             rgb[rows, columns] = np.minimum(lit[shades[rows, columns]] * colours, 255)
         return rgb
@@ -193,6 +194,16 @@ class Painter:
         local = (points - position) @ rotations.matrix(turn)
         offsets = (local - solid.middle) / solid.half
         return offsets
+
+
+@lru_cache(maxsize=8)
+def _sky(
+    axes: bytes, slope: tuple[float, float], shape: tuple[int, int], texture: Texture
+) -> np.ndarray:
+    """A whole picture of it, uint8 [H, W, 3]: the same as long as the camera does not turn."""
+    view = View(np.zeros(3), np.frombuffer(axes).reshape(3, 3), slope)
+    rows, columns = (index.ravel() for index in np.indices(shape))
+    return wrapped(view.rays(rows, columns, shape), _pixels(texture)).reshape(*shape, 3)
 
 
 @lru_cache(maxsize=1024)
