@@ -14,12 +14,7 @@ import numpy as np
 import pytest
 from test_bullet_engine import CUBE, FLOOR, PANDA, SIDE, TOP, WHITE, everything, other_value
 
-from envs.robotics import (
-    assets,
-    mujoco_model,
-    rotations,
-    solids,
-)
+from envs.robotics import assets, mujoco_model, rotations, solids
 from envs.robotics.bullet_engine import BulletEngine
 from envs.robotics.engine import Engine
 from envs.robotics.mujoco_engine import MujocoEngine

@@ -167,13 +167,14 @@ class Painter:
         for number, texture in textures.items():
             if texture.kind == "flat":
                 continue
+            there = numbers == number
+            if not there.any():
+                continue
             if number == SKY:
                 sky = _sky(view.axes.tobytes(), view.slope, numbers.shape, texture)
-                np.copyto(rgb, sky, where=(numbers == SKY)[..., None])
+                np.copyto(rgb, sky, where=there[..., None])
                 continue
-            rows, columns = np.nonzero(numbers == number)
-            if len(rows) == 0:
-                continue
+            rows, columns = np.nonzero(there)
             rays = view.rays(rows, columns, numbers.shape)
             points = view.position + rays * depth[rows, columns, None]
             colours = wrapped(self._places(number, points), _pixels(texture))

@@ -20,7 +20,7 @@ Deviations:
 - It does not say which j it used. Of 1 and 10, 10 learned faster on the first 10,000 digits.
 - Weights start from U(-1/sqrt(F_i), 1/sqrt(F_i)), F_i the inputs of a unit; the paper has 2.4/F_i,
   from which signals vanish on the way through the layers and its optimizer saturates them. These
-  are also what makes its rates lie where it says that they lay (``diagonal_lm.py``).
+  are also what makes its rates lie where it says that they lay (README.md).
 - It does not say whether biases start at random; here they do, as weights of a constant input.
 """
 
