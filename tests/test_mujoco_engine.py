@@ -375,6 +375,85 @@ def test_nothing_is_worked_out_between_what_stands_still(engine: Any) -> None:
     assert thrown.touching("robot", "block")
 
 
+# Sleep
+
+
+def asleep(engine: MujocoEngine) -> bool:
+    return bool((engine.data.tree_asleep >= 0).any())
+
+
+def resting(engine: Any) -> MujocoEngine:
+    """The arm above a cube that lies on the floor and sleeps."""
+    one: MujocoEngine = engine(FLOOR, replace(CUBE, position=(0.0, 0.0, 0.025)), robot=PANDA)
+    one.step(100)
+    assert asleep(one)
+    return one
+
+
+def test_what_sleeps_lies_as_it_would_awake(engine: Any) -> None:
+    places = []
+    for sleeping in (True, False):
+        one = engine(FLOOR, replace(CUBE, position=(0.0, 0.0, 0.026)))
+        if not sleeping:
+            one.model.opt.enableflags = 0
+        one.step(500)
+        assert asleep(one) == sleeping
+        assert one.touching("cube", "floor")
+        places.append(one.pose("cube")[0])
+    np.testing.assert_allclose(*places, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: one.set({"world.gravity": [0.0, 0.0, 1.0]}),
+        lambda one: one.place("cube", np.array([0.0, 0.0, 0.2]), UP),
+        lambda one: one.place("floor", np.array([0.0, 0.0, -0.2]), UP),
+        lambda one: one.hide("floor"),
+        lambda one: one.restore(replace(one.state(), places=one.state().places - 0.1)),
+    ],
+)
+def test_whatever_may_move_a_sleeper_wakes_it(engine: Any, change: Any) -> None:
+    one = resting(engine)
+    change(one)
+    before = one.pose("cube")[0]
+    one.step(10)
+    assert abs(one.pose("cube")[0][2] - before[2]) > 1e-4
+
+
+@pytest.mark.parametrize("before", [5, 100])
+def test_a_state_does_not_tell_sleepers_from_others(engine: Any, before: int) -> None:
+    """Neither those who sleep nor those who are about to."""
+    one = engine(FLOOR, replace(CUBE, position=(0.0, 0.0, 0.02501)), robot=PANDA)
+    one.step(before)
+    state = one.state()
+    first = trajectory(one)
+    one.restore(state)
+    np.testing.assert_array_equal(trajectory(one), first)
+
+
+def test_a_touch_wakes_a_sleeper(engine: Any) -> None:
+    one = resting(engine)
+    for _ in range(50):  # open fingers go down on both sides of it
+        way = np.array([0.02, 0.0, 0.02]) - one.tool()[0]
+        turn = np.linalg.pinv(one.jacobian()[:3]) @ way.clip(-0.02, 0.02)
+        one.drive(one.joints()[0] + turn)
+        one.step(20)
+    assert asleep(one)
+    assert not one.touching("cube", "fingers")
+    targets = one.joints()[0]
+    targets[-2:] = 0.0
+    one.drive(targets)
+    one.step(100)
+    assert not asleep(one)
+    assert one.touching("cube", "fingers")
+    held = one.pose("cube")[0]
+    targets[1] -= 0.2  # and up it goes
+    one.drive(targets)
+    one.step(100)
+    assert one.pose("cube")[0][2] - held[2] > 0.02
+
+
 # Hidden bodies
 
 

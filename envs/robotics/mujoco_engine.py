@@ -1,6 +1,6 @@
 """The scene in MuJoCo."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ APPROXIMATED = {
 # Where hidden bodies wait, held up against gravity, so far apart that they do not touch.
 AWAY, APART = np.array([0.0, 0.0, -1000.0]), np.array([0.0, 0.0, -20.0])
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+SLEEP = int(mujoco.mjtEnableBit.mjENBL_SLEEP)
+AWAKE = -(1 + mujoco.mjMINAWAKE)  # of a tree that has not begun to calm down
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,18 @@ class MujocoEngine:
             self._contacts = False
             self._held = None
 
+    def _wake(self) -> None:
+        """What sleeps or was about to starts afresh: a state does not say who sleeps."""
+        self.data.tree_asleep[:] = AWAKE
+        self._sleepless(mujoco.mj_kinematics)
+        self._stale = True
+
+    def _sleepless(self, function: Callable[[Any, Any], None]) -> None:
+        """One of MuJoCo's functions, of everything: else it passes over what sleeps or is fixed."""
+        self.model.opt.enableflags &= ~SLEEP
+        function(self.model, self.data)
+        self.model.opt.enableflags |= SLEEP
+
     # Bodies
 
     def pose(self, body: str) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +168,7 @@ class MujocoEngine:
         else:
             number = self._id[body]
             self.model.body_pos[number], self.model.body_quat[number] = position, [w, x, y, z]
-        self._stale = True
+        self._wake()
 
     # The robot
 
@@ -194,7 +208,7 @@ class MujocoEngine:
     def touching(self, first: str, second: str) -> bool:
         self._refresh()
         if not self._contacts:
-            mujoco.mj_collision(self.model, self.data)
+            self._sleepless(mujoco.mj_collision)
             self._contacts = True
         contacts = self.data.contact
         bodies = self.model.geom_bodyid[contacts.geom[contacts.dist <= 0.0]]
@@ -218,7 +232,7 @@ class MujocoEngine:
         if self._renderer is None:
             raise ValueError("the engine is closed")
         self._refresh()
-        mujoco.mj_camlight(self.model, self.data)
+        self._sleepless(mujoco.mj_camlight)
         # A texture takes a millisecond: those that nobody sees wait.
         for name in self._unpainted - self._hidden:
             self._paint(name, self._renderer)
@@ -233,6 +247,7 @@ class MujocoEngine:
     def set(self, values: Mapping[str, Value]) -> None:
         check(self._parameters, values)
         self._tuning.set(values)
+        self._wake()
         self._unpainted |= {_owner(path) for path in values if path.endswith(".texture")}
 
     def _paint(self, name: str, renderer: Renderer) -> None:
@@ -250,6 +265,7 @@ class MujocoEngine:
         numbers = np.empty(mujoco.mj_stateSize(self.model, STATE))
         mujoco.mj_getState(self.model, self.data, numbers, STATE)
         places = np.concatenate([self.model.body_pos, self.model.body_quat], axis=1)
+        self._wake()  # as after a later restore
         return _State(numbers, places, frozenset(self._hidden))
 
     def restore(self, state: _State) -> None:
@@ -257,7 +273,7 @@ class MujocoEngine:
             self._show(body, body not in state.hidden)
         self.model.body_pos[:], self.model.body_quat[:] = np.split(state.places, [3], axis=1)
         mujoco.mj_setState(self.model, self.data, state.numbers, STATE)
-        self._stale = True
+        self._wake()
 
     def close(self) -> None:
         if self._renderer is not None:

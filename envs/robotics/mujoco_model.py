@@ -20,6 +20,9 @@ ROBOT = "robot"
 SOLVER = {"solref": [0.01, 1.0], "solimp": [0.95, 0.99, 0.001, 0.5, 2.0], "condim": 4}
 # In the robot's file: whatever is only seen stays.
 KEEP = '<mujoco><compiler discardvisual="false" fusestatic="false"/></mujoco>'
+# A body that moves by less for ten timesteps, and that nothing moving touches, sleeps until
+# something does: its contacts are neither found nor solved for. m/s, rad/s times its length.
+SLEEPY = 1e-4
 # Friction against spinning and rolling, as a share of that against sliding (metres).
 SPINNING, ROLLING = 0.005, 0.0001
 
@@ -32,6 +35,8 @@ def build(scene: Scene) -> "mujoco.MjModel":
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0
+    spec.option.enableflags = mujoco.mjtEnableBit.mjENBL_SLEEP
+    spec.option.sleep_tolerance = SLEEPY
     spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
     # Distances of the renderer's clipping planes are shares of the extent.
     spec.stat.extent, spec.stat.center = 1.0, (0.0, 0.0, 0.0)
