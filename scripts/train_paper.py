@@ -22,23 +22,14 @@ from runkit.arguments import check_seed, check_threads, parse, resumes, split
 from runkit.devices import choose_device
 from runkit.errors import UserError, run_main
 from runkit.papers import available, experiment
-from runkit.papers.run import PaperRun, Stopped
-from runkit.rundir import RunDir, machine, new_path, versions
-from runkit.signals import StopRequest
+from runkit.papers.run import JOB, carry_out
+from runkit.rundir import RunDir, new_path
 from runkit.syllabus import listing
 
 from agents.config import from_json
 
 PROG = "train_paper.py"
 PACKAGES = ["torch", "numpy", "safetensors", "scikit-learn", "scikit-image"]
-FIELDS: dict[str, type] = {
-    "paper": str,
-    "dataset": str,
-    "seed": int,
-    "device": str,
-    "threads": int,
-    "options": dict,
-}
 
 
 @dataclass(frozen=True)
@@ -107,7 +98,7 @@ def start(key: str, flags: list[str]) -> int:
         "threads": torch.get_num_threads(),
         "options": json.loads(json.dumps(asdict(arguments.options))),  # lists for tuples
     }
-    return carry_out(module, folder, job, arguments.options, run.checkpoint_every)
+    return _carry_out(module, folder, job, arguments.options, run.checkpoint_every)
 
 
 def check_dataset(key: str, module: ModuleType, name: str) -> None:
@@ -126,8 +117,8 @@ class ResumeArguments:
 def resume(names: list[str], flags: list[str]) -> int:
     arguments = parse(ResumeArguments, flags, f"{PROG} … --resume RUN_DIR")
     folder = RunDir(arguments.resume)
-    config = folder.read_config(FIELDS)
-    job = {name: config[name] for name in FIELDS}
+    config = folder.read_config(JOB)
+    job = {name: config[name] for name in JOB}
     key = job["paper"]
     if names and names != [key]:
         raise UserError(f"{folder.path} is a run of {key}, not of {' '.join(names)}")
@@ -144,30 +135,16 @@ def resume(names: list[str], flags: list[str]) -> int:
         raise UserError(f"{folder.config}: device must be cpu or cuda, not {job['device']!r}")
     torch.set_num_threads(int(run.threads))
     print(f"resuming {folder.path}")
-    return carry_out(module, folder, job, options, arguments.checkpoint_every)
+    return _carry_out(module, folder, job, options, arguments.checkpoint_every)
 
 
-def carry_out(
+def _carry_out(
     module: ModuleType, folder: RunDir, job: dict[str, Any], options: Any, checkpoint_every: float
 ) -> int:
-    """Runs the experiment to its end or to a signal; returns the exit status."""
-    about = {"machine": machine(), "versions": versions(PACKAGES)}
-    with StopRequest() as stop:
-        run = PaperRun(folder, job, job | about, stop, checkpoint_every)
-        try:
-            summary = run.finish(module.run(run, options), **about)
-        except Stopped as stopped:
-            print("stopped; what was trained is saved. Go on with:")
-            print(f"  python scripts/{PROG} {job['paper']} --resume {run.folder}")
-            return 128 + stopped.signal_number
-        finally:
-            run.close()
-    for name, value in summary["figures"].items():
-        print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
-    for picture in sorted(folder.pictures.glob("*")):
-        print(f"picture: {picture}")
-    print(f"run directory: {folder.path}")
-    return 0
+    command = f"{PROG} {job['paper']}"
+    return carry_out(
+        job, folder, lambda run: module.run(run, options), PACKAGES, checkpoint_every, command
+    )
 
 
 if __name__ == "__main__":

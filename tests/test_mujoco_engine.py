@@ -400,7 +400,7 @@ def test_what_sleeps_lies_as_it_would_awake(engine: Any) -> None:
         assert asleep(one) == sleeping
         assert one.touching("cube", "floor")
         places.append(one.pose("cube")[0])
-    np.testing.assert_allclose(*places, atol=1e-6)
+    np.testing.assert_allclose(places[0], places[1], atol=1e-6)
 
 
 @pytest.mark.parametrize(

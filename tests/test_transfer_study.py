@@ -132,7 +132,7 @@ def test_a_stopped_training_is_gone_on_with(worlds: Path, monkeypatch: pytest.Mo
 
     assert train("full", whole).status == 0
     with monkeypatch.context() as patched:
-        patched.setattr(training, "StopRequest", Stopping)
+        patched.setattr("runkit.papers.run.StopRequest", Stopping)
         first = train("full", stopped, "--checkpoint-every", "0")
     assert first.status == 143, first
     assert f"--resume {stopped}" in first.out

@@ -31,7 +31,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from runkit.papers.log import RowLog
 from runkit.progress import TrainingProgress
-from runkit.rundir import RunDir, write_json
+from runkit.rundir import RunDir, machine, versions, write_json
 from runkit.signals import StopRequest
 
 from agents.failures import TrainingFailure, check_metrics
@@ -41,6 +41,14 @@ from supervised.fit import Fit, FitReport, NotFiniteError
 matplotlib.use("Agg")  # pictures are files
 
 BAR_SECONDS = 0.1  # between two moves of the progress bar
+JOB: dict[str, type] = {
+    "paper": str,
+    "dataset": str,
+    "seed": int,
+    "device": str,
+    "threads": int,
+    "options": dict,
+}  # fields of a job, which config.json has too
 Row = dict[str, Any]
 
 
@@ -57,9 +65,9 @@ class PaperRun:
 
     Args:
         folder: of the run; made when there is something to put into it.
-        job: the resolved command as plain data, with paper, dataset, seed, device and options.
+        job: the resolved command as plain data, with the fields in ``JOB``.
         record: the content of config.json.
-        stop: asked after every step and with every row.
+        stop: asked after every step and with every row; long work beside trainings asks it itself.
         checkpoint_every: seconds between two checkpoints of a training.
 
     """
@@ -75,7 +83,7 @@ class PaperRun:
         self.dataset: str = job["dataset"]
         self.seed: int = job["seed"]
         self.device: str = job["device"]
-        self._dir, self._job, self._record, self._stop = folder, job, record, stop
+        self._dir, self._job, self._record, self.stop = folder, job, record, stop
         self._checkpoint_every = checkpoint_every
         self._saved = self._load_checkpoints()
         self._stages = 0
@@ -212,8 +220,44 @@ class PaperRun:
             self._log.write(row)
 
     def _check_stop(self) -> None:
-        if self._stop.number is not None:
-            raise Stopped(self._stop.number)
+        if self.stop.number is not None:
+            raise Stopped(self.stop.number)
+
+
+def carry_out(
+    job: dict[str, Any],
+    folder: RunDir,
+    experiment: Callable[[PaperRun], dict[str, Any]],
+    packages: list[str],
+    checkpoint_every: float,
+    command: str,
+) -> int:
+    """Runs an experiment to its end or to a signal, and says how it ended; returns the exit status.
+
+    Args:
+        job, folder, checkpoint_every: see ``PaperRun``.
+        experiment: returns the figures.
+        packages: whose versions are noted.
+        command: that the run is resumed with, before --resume.
+
+    """
+    about = {"machine": machine(), "versions": versions(packages)}
+    with StopRequest() as stop:
+        run = PaperRun(folder, job, job | about, stop, checkpoint_every)
+        try:
+            summary = run.finish(experiment(run), **about)
+        except Stopped as stopped:
+            print("stopped; what was done is saved. Go on with:")
+            print(f"  python scripts/{command} --resume {run.folder}")
+            return 128 + stopped.signal_number
+        finally:
+            run.close()
+    for name, value in summary["figures"].items():
+        print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+    for picture in sorted(folder.pictures.glob("*")):
+        print(f"picture: {picture}")
+    print(f"run directory: {folder.path}")
+    return 0
 
 
 STATE = {"job", "stage", "steps", "fit", "rows", "losses", "seconds"}
@@ -262,7 +306,7 @@ class Stage:
                     progress.advance(report.step)
                 if report.step % eval_every == 0 or report.step == self.steps:
                     progress.show(self.evaluate(report, evaluate))
-                stopping = self.run._stop.number is not None
+                stopping = self.run.stop.number is not None
                 due = now - self.saved_time >= self.run._checkpoint_every
                 if stopping or due or report.step == self.steps:
                     self.save()

@@ -16,8 +16,8 @@ import torch
 
 from runkit import gl
 from runkit.errors import UserError
-from runkit.papers.run import PaperRun, Stopped
-from runkit.rundir import RunDir, machine, versions
+from runkit.papers.run import JOB, PaperRun, Stopped, carry_out
+from runkit.rundir import RunDir
 from runkit.signals import StopRequest
 from runkit.transfer import arms, settings
 from runkit.transfer.arms import Arm
@@ -36,14 +36,6 @@ from sim2real.localiser import FitConfig, Localiser, LocaliserConfig
 from sim2real.transfer import errors
 
 PACKAGES = ["torch", "numpy", "gymnasium", "mujoco", "pybullet", "safetensors"]
-FIELDS: dict[str, type] = {
-    "paper": str,
-    "dataset": str,
-    "seed": int,
-    "device": str,
-    "threads": int,
-    "options": dict,
-}  # of config.json
 EVALUATIONS = 10  # of a training
 EVALUATED = 512  # pictures
 
@@ -72,7 +64,7 @@ class Job:
     @classmethod
     def read(cls, folder: RunDir) -> "Job":
         """Of a run directory; UserError if it is none."""
-        saved = folder.read_config(FIELDS)
+        saved = folder.read_config(JOB)
         try:
             options = saved["options"]
             study = Study(
@@ -124,41 +116,33 @@ def draw_pictures(
 
 def train(job: Job, folder: RunDir, jobs: int, checkpoint_every: float) -> int:
     """Draws, trains and saves; returns the exit status. What is there already is not done again."""
-    about = {"machine": machine(), "versions": versions(PACKAGES)}
     try:  # before pictures are drawn
         Localiser(job.study.network, (0, 0, 0), (1, 1, 1))
     except ValueError as error:
         raise UserError(str(error)) from None
     arm = arms.read(job.arm, settings.LEDGER, f"{job.arm} of {job.study.target}, seed {job.seed}")
     torch.set_num_threads(job.threads)
-    with StopRequest() as stop:
-        run = PaperRun(folder, job.record(), job.record() | about, stop, checkpoint_every)
-        try:
-            figures = _train(run, arm, job, jobs, stop)
-            summary = run.finish(figures, **about)
-        except Stopped as stopped:
-            print("stopped; what was drawn and trained is saved. Go on with the same command, or")
-            print(f"  python scripts/transfer.py train --resume {run.folder}")
-            return 128 + stopped.signal_number
-        finally:
-            run.close()
-    for name, value in summary["figures"].items():
-        print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
-    print(f"run directory: {folder.path}")
-    return 0
+    return carry_out(
+        job.record(),
+        folder,
+        lambda run: _train(run, arm, job, jobs),
+        PACKAGES,
+        checkpoint_every,
+        "transfer.py train",
+    )
 
 
-def _train(run: PaperRun, arm: Arm, job: Job, jobs: int, stop: StopRequest) -> dict[str, Any]:
+def _train(run: PaperRun, arm: Arm, job: Job, jobs: int) -> dict[str, Any]:
     study, count = job.study, arm.images or job.study.images
     request = training_request(arm, study, job.seed)
-    draw_pictures(request, count, jobs, stop, run.say)
+    draw_pictures(request, count, jobs, run.stop, run.say)
     known = dataset.load_for_training(data_folder(request), count, arm.ceiling)
     tests = {"own": replace(request, seed=job.seed + VALIDATION_SEED)}
     if not arm.ceiling:
         tests["dev"] = replace(tests["own"], domain=read("target_dev"))
     unseen: dict[str, Pictures] = {}
     for name, test in tests.items():
-        draw_pictures(test, EVALUATED, jobs, stop, run.say)
+        draw_pictures(test, EVALUATED, jobs, run.stop, run.say)
         unseen[name] = dataset.load_for_training(data_folder(test), EVALUATED, arm.ceiling)
 
     torch.manual_seed(job.seed)
