@@ -105,7 +105,7 @@ class Renderer:
         if self._context is None:
             return
         self._context.make_current()
-        assert self._drawing is not None
-        self._drawing.free()
+        if self._drawing is not None:  # else it could not be made
+            self._drawing.free()
         self._context.free()
         self._context = self._drawing = None
