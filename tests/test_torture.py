@@ -4,6 +4,7 @@ import contextlib
 import csv
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -63,6 +64,22 @@ def wait(process: subprocess.Popen[str], condition: Callable[[], bool], pause: f
         time.sleep(pause)
 
 
+def hold_in_a_write(process: subprocess.Popen[str], part: Path) -> None:
+    """Stops it while it writes a file there, which a busy machine may see too late to kill it."""
+
+    def writing() -> bool:
+        return any(entry.name.endswith(".tmp") for entry in os.scandir(part))
+
+    while True:
+        wait(process, lambda: not writing(), 0.0)  # no longer what an earlier kill has left
+        wait(process, writing, 0.0)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if writing():
+            return
+        process.send_signal(signal.SIGCONT)
+
+
 def kill_at_a_random_moment(
     process: subprocess.Popen[str], folder: Path, rng: random.Random
 ) -> bool:
@@ -79,8 +96,10 @@ def kill_at_a_random_moment(
     before = torn(folder)
     if way == "write":
         part = folder / rng.choice(["checkpoint", "checkpoint", "policy"])
-        wait(process, lambda: any(e.name.endswith(".tmp") for e in os.scandir(part)), 0.0)
-        time.sleep(rng.choice([0.0, rng.uniform(0.0, 0.01)]))
+        hold_in_a_write(process, part)
+        if rng.random() < 0.25:  # or a little later
+            process.send_signal(signal.SIGCONT)
+            time.sleep(rng.uniform(0.0, 0.01))
     process.kill()
     process.communicate(timeout=60)
     return bool(torn(folder) - before)
