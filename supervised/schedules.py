@@ -8,8 +8,7 @@ from itertools import pairwise
 def piecewise(boundaries: Sequence[int], factors: Sequence[float]) -> Callable[[int], float]:
     """``factors[i]`` until step ``boundaries[i]``, then the next one.
 
-    LeCun et al. 1998, section III.A, sets the rate by such a table; He et al. 2015, section 4.2,
-    warms up with a tenth of the rate: ``piecewise([400, 32_000, 48_000], [0.1, 1, 0.1, 0.01])``.
+    LeCun et al. 1998, section III.A, sets the rate by such a table.
 
     Raises:
         ValueError: unless the boundaries rise and there is one factor more than boundaries.

@@ -484,6 +484,7 @@ def test_schedule() -> None:
     assert [warm(step) for step in (0, 399, 400, 32_000)] == pytest.approx([0.1, 0.1, 1, 0.1])
     short = schedule(100)
     assert [short(step) for step in (49, 50, 74, 75)] == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert schedule(1)(0) == 1
 
 
 @pytest.mark.learning

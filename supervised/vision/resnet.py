@@ -36,7 +36,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supervised.backbones import Backbone, Norm, norm_layer, scaled
-from supervised.schedules import piecewise
 
 Block = Literal["basic", "bottleneck"]
 # Table 1: what stands in conv2_x to conv5_x.
@@ -257,9 +256,10 @@ def schedule(steps: int = 64_000, warm_up: int = 0) -> Callable[[int], float]:
     quarters on 0.01 (the paper's 32,000 and 48,000 of 64,000). For ``warm_up`` steps at first 0.1:
     ResNet-110 needs about 400 of these before it begins to learn.
     """
-    boundaries, factors = [steps // 2, 3 * steps // 4], [1.0, 0.1, 0.01]
-    return (
-        piecewise([warm_up, *boundaries], [0.1, *factors])
-        if warm_up
-        else piecewise(boundaries, factors)
-    )
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return 0.1
+        return 1.0 if 2 * step < steps else 0.1 if 4 * step < 3 * steps else 0.01
+
+    return factor
