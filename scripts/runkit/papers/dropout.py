@@ -34,7 +34,7 @@ class Options:
     layers: int = 3  # hidden layers (table 2)
     noise: Literal["bernoulli", "gaussian"] = "bernoulli"  # gaussian: section 10
     max_norm: float = 2.0  # c (appendix B.1); 0: no constraint
-    learning_rate: float = 0.3  # at the start; it falls in a line to 0
+    learning_rate: float = 0.1  # at the start; it falls in a line to 0
     plain_learning_rate: float = 0.03  # of the network without dropout
     momentum: float = 0.95  # (appendix A.2)
     samples: int = 60  # networks averaged in figure 11; 0: leave it out
