@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import transfer
-from command import Outcome, assert_error, files, run
+from command import ROOT, Outcome, assert_error, files, run
 from localisable import ID
 
 from runkit.errors import UserError
@@ -255,11 +255,10 @@ def test_domains_are_listed_without_being_opened(worlds: Path) -> None:
     assert domains.readings(settings.LEDGER) == []
 
 
-@pytest.mark.parametrize("page", [settings.RESULTS / "README.md"], ids=["results/transfer"])
+@pytest.mark.parametrize("name", ["transfer", "transfer-ablation"])
 def test_tables_are_those_of_the_results(
-    worlds: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+    worlds: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not page.exists():
-        pytest.skip("there are no results yet")
+    page = ROOT / "results" / name / "README.md"
     monkeypatch.undo()  # the domains and the ledger are the true ones
     assert report.filled(page.read_text(), page.parent) == page.read_text()
