@@ -1,13 +1,9 @@
 """Experiments of the foundations, small and on the digits: they run, draw, and can be resumed."""
 
-import json
-import math
-import shutil
 from pathlib import Path
 
 import pytest
-import train_paper
-from command import run
+from experiments import assert_runs_and_resumes
 
 from runkit.papers import adam, relu
 
@@ -41,22 +37,10 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_experiment(command: str, tmp_path: Path) -> None:
     """Its figures are finite, and the same when its last training has to be done again."""
-    folder, key = tmp_path / "run", command.split()[0]
-    flags = ["--dataset", "digits", "--threads", 1, "--run-dir", folder, *COMMANDS[command]]
-    outcome = run(train_paper.main, key, *flags)
-    assert outcome.status == 0, outcome
-    figures = json.loads((folder / "summary.json").read_text())["figures"]
-    assert math.isfinite(figures[FIGURES[command]])
-    (picture,) = (folder / "pictures").iterdir()
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    key = command.split()[0]
+    flags = ["--dataset", "digits", *COMMANDS[command]]
+    picture = assert_runs_and_resumes(tmp_path / "run", key, FIGURES[command], *flags)
     assert picture.stat().st_size < 150_000
-
-    last = max((folder / "checkpoint").iterdir(), key=lambda stage: int(stage.name))
-    shutil.rmtree(last)
-    (folder / "summary.json").unlink()
-    outcome = run(train_paper.main, "--resume", folder)
-    assert outcome.status == 0, outcome
-    assert json.loads((folder / "summary.json").read_text())["figures"] == figures
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,10 @@
 """Experiments of vision, small and on noise: they run, draw, and can be resumed."""
 
-import json
-import math
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-import train_paper
-from command import run
+from experiments import assert_runs_and_resumes
 
 from runkit.papers import alexnet, lenet, resnet, unet, vgg
 
@@ -54,18 +50,5 @@ def test_experiment(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Its figures are finite, and the same when its last training has to be done again."""
     key, dataset = command.split()
     monkeypatch.setattr(MODULES[key], "load", noise)
-    folder = tmp_path / "run"
-    flags = ["--dataset", dataset, "--threads", 1, "--run-dir", folder, *COMMANDS[command]]
-    outcome = run(train_paper.main, key, *flags)
-    assert outcome.status == 0, outcome
-    figures = json.loads((folder / "summary.json").read_text())["figures"]
-    assert math.isfinite(figures[FIGURES[command]])
-    (picture,) = (folder / "pictures").iterdir()
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-    last = max((folder / "checkpoint").iterdir(), key=lambda stage: int(stage.name))
-    shutil.rmtree(last)
-    (folder / "summary.json").unlink()
-    outcome = run(train_paper.main, "--resume", folder)
-    assert outcome.status == 0, outcome
-    assert json.loads((folder / "summary.json").read_text())["figures"] == figures
+    flags = ["--dataset", dataset, *COMMANDS[command]]
+    assert_runs_and_resumes(tmp_path / "run", key, FIGURES[command], *flags)
