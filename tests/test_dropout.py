@@ -21,7 +21,7 @@ from supervised.foundations.dropout import (
 )
 
 F64 = torch.float64
-TINY = DropoutConfig(inputs=12, hidden=(20, 16), classes=4, max_norm=None)
+TINY = DropoutConfig(inputs=12, hidden=(20, 16), classes=4, max_norm=None, std=None)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -177,6 +177,22 @@ def test_the_papers_network_has_its_size() -> None:
     assert sum(p.numel() for p in net.parameters()) == layers
 
 
+@pytest.mark.parametrize(
+    ("noise", "std", "expected"),
+    [
+        ("bernoulli", None, (2 / (0.8 * 784)) ** 0.5),
+        ("gaussian", None, (2 / 784) ** 0.5),
+        ("bernoulli", 0.01, 0.01),
+    ],
+)
+def test_first_weights_have_their_deviation(noise: Any, std: float | None, expected: float) -> None:
+    torch.manual_seed(0)
+    weight = DropoutNet(DropoutConfig(hidden=(500,), noise=noise, std=std)).linears[0].weight
+    assert isinstance(weight, Tensor)
+    assert weight.std().item() == pytest.approx(expected, rel=0.01)
+    assert weight.mean().item() == pytest.approx(0, abs=0.01 * expected)
+
+
 def train(config: DropoutConfig, seed: int) -> float:
     """Test error after training on 500 digits, 30% of them with a random label."""
     digits = real("digits")
@@ -218,6 +234,7 @@ def test_with_dropout_wrong_labels_are_not_learned_by_heart() -> None:
         ({"keep_inputs": 0.0}, "keeping"),
         ({"keep_hidden": 1.1}, "keeping"),
         ({"max_norm": 0.0}, "max_norm"),
+        ({"std": 0.0}, "std"),
     ],
 )
 def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:

@@ -20,8 +20,11 @@ instead. Its outputs are 1/p times ours, for training and test alike; a network 
 and, in plain gradient descent, p^2 times their learning rate, then goes the same way.
 
 Deviations:
-    Weights start from He et al. 2015, made larger by 1/sqrt(p) for what dropout takes away; the
-    paper does not say how its networks start.
+    The paper does not say how its networks start. Here weights are drawn from N(0, 0.01^2), as in
+    the authors' report of 2012 (Hinton et al., appendix A.1), whose length is a sixth of c. A small
+    network (std = None) starts from He et al. 2015, made larger by 1/sqrt(p) for what dropout takes
+    away. At p = 0.5 that length is 2, so that under c = 2 a unit's random first weights would leave
+    no room for what it learns.
     Maxout units, convolutional networks and Boltzmann machines with dropout are left out.
 
 """
@@ -44,6 +47,7 @@ class DropoutConfig:
     keep_inputs: float = 0.8  # p of the inputs (appendix A.4)
     keep_hidden: float = 0.5  # p of hidden units (appendix A.4)
     max_norm: float | None = 2.0  # c of all layers (appendix B.1); None: no constraint
+    std: float | None = 0.01  # of the first weights; None: He et al.'s, for what is kept
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.inputs, self.classes, *self.hidden) < 1:
@@ -54,6 +58,8 @@ class DropoutConfig:
             check_keep(keep)
         if self.max_norm is not None and self.max_norm <= 0:
             raise ValueError(f"max_norm must be positive or None, not {self.max_norm}")
+        if self.std is not None and self.std <= 0:
+            raise ValueError(f"std must be positive or None, not {self.std}")
 
     @classmethod
     def paper(cls) -> "DropoutConfig":
@@ -68,7 +74,7 @@ class DropoutConfig:
     @classmethod
     def small(cls) -> "DropoutConfig":
         """For scikit-learn's 8x8 digits, in seconds."""
-        return cls(inputs=64, hidden=(256, 256))
+        return cls(inputs=64, hidden=(256, 256), std=None)
 
 
 class Dropout(nn.Module):
@@ -143,7 +149,8 @@ class DropoutNet(nn.Module):
         for linear, keep in zip(self.linears, keeps, strict=True):
             assert isinstance(linear, nn.Linear)
             kept = keep if config.noise == "bernoulli" else 1.0  # E[(r y)^2] = p y^2
-            nn.init.normal_(linear.weight, std=(2 / (kept * linear.in_features)) ** 0.5)
+            he = (2 / (kept * linear.in_features)) ** 0.5
+            nn.init.normal_(linear.weight, std=config.std or he)
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
