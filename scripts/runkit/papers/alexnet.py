@@ -84,7 +84,6 @@ def run(run: PaperRun, options: Options) -> dict[str, float | str | list[float]]
     )
     steps_per_epoch = -(-len(train) // options.batch_size)
     steps = options.epochs * steps_per_epoch
-    boundaries = sorted({max(1, round(part * steps)) for part in (0.6, 0.8, 0.95)})
     fit = Fit(
         model,
         optimizer,
@@ -92,7 +91,7 @@ def run(run: PaperRun, options: Options) -> dict[str, float | str | list[float]]
         (train.inputs, train.targets),
         options.batch_size,
         run.seed,
-        schedule=step_decay(boundaries),
+        schedule=step_decay(steps, (0.6, 0.8, 0.95)),
         transform=preparation.augmented if options.augmented else preparation.plain,
     )
     middles = preparation.middle(test.inputs)

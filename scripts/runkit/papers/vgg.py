@@ -140,7 +140,6 @@ def make_fit(model: nn.Module, data: Batch, options: Options, pictures: Pictures
         else torch.optim.AdamW(parameters, rate, weight_decay=decay)
     )
     steps = options.epochs * -(-len(data[0]) // options.batch_size)
-    boundaries = sorted({max(1, round(part * steps)) for part in (0.6, 0.85)})
     return Fit(
         model,
         optimizer,
@@ -148,7 +147,7 @@ def make_fit(model: nn.Module, data: Batch, options: Options, pictures: Pictures
         data,
         options.batch_size,
         seed,
-        schedule=step_decay(boundaries),
+        schedule=step_decay(steps, (0.6, 0.85)),
         transform=pictures.augment(options.jitter),
     )
 
