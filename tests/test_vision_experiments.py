@@ -16,7 +16,18 @@ COMMANDS = {
     "alexnet simulator_classes": ["--epochs", 1, "--batch-size", 12],
     "vgg simulator_classes": ["--epochs", 1],
     "resnet cifar10": ["--epochs", 1, "--networks", "resnet8", "plain8"],
-    "unet isbi2012": ["--steps", 2, "--width", 2, "--depth", 2, "--elastic", 2],
+    "unet isbi2012": [
+        "--precision",
+        "bfloat16",
+        "--steps",
+        2,
+        "--width",
+        2,
+        "--depth",
+        2,
+        "--elastic",
+        2,
+    ],
     "unet simulator_masks": ["--steps", 2, "--width", 2, "--depth", 2, "--elastic", 0],
 }
 FIGURES = {  # one that each must report

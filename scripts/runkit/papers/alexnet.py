@@ -156,7 +156,7 @@ def draw(run: PaperRun, model: AlexNet, test: Dataset, p: Tensor) -> None:
         values, classes = p[i].sort(descending=True)
         values, classes = values[:5], classes[:5]
         colours = ["tab:red" if c == test.targets[i] else "tab:blue" for c in classes]
-        below.barh(range(len(values)), values, color=colours)
+        below.barh(range(len(values)), values.tolist(), color=colours)
         below.set_yticks(range(len(values)), [test.classes[int(c)] for c in classes], fontsize=7)
         below.invert_yaxis()
         below.set_xlim(0, 1)

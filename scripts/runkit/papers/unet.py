@@ -8,6 +8,7 @@ ablation of eq. 2's second term.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,6 +46,7 @@ class Options:
     steps: int = 8_000  # steps in all; the learning rate falls to 0 in a straight line
     learning_rate: float = 1e-3  # at the start (the paper does not give its own)
     momentum: float = 0.99  # of the gradient descent
+    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: faster on some CPUs
     eval_every: int = 500  # steps between two looks at the test set
     ensemble: bool = True  # judge the mean over all reflections and quarter turns (paper: 7 turns)
 
@@ -81,6 +83,7 @@ def run(run: PaperRun, options: Options) -> dict[str, float | str | list[float]]
         options.batch_size,
         run.seed,
         schedule=to_zero(options.steps),
+        precision=options.precision,
         transform=tiles(config, options, turns=run.dataset == "isbi2012"),
     )
     few = test.take(slice(0, 100))
@@ -113,7 +116,7 @@ def gap_weights(labels: Tensor, balance: Tensor, w0: float, sigma: float) -> Ten
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
     pictures, labels, weights = batch
-    return weighted_cross_entropy(model(pictures), labels, weights)
+    return weighted_cross_entropy(model(pictures).float(), labels, weights)
 
 
 def tiles(config: UNetConfig, options: Options, turns: bool) -> Callable[[Batch, Generator], Batch]:
