@@ -29,12 +29,13 @@ from torch import Tensor, nn
 
 from agents.agent import Agent
 from agents.config import check
-from agents.encoders import Encoder, Precision
+from agents.encoders import Encoder
 from agents.networks import MLP
 from agents.observations import Features, ObservationLayout, Observations
 from agents.optimizer import Adam, Optimizer, RMSProp
 from agents.replay import Batch
 from agents.spaces import discrete_actions
+from supervised.fit import Precision
 
 
 @dataclass(frozen=True)

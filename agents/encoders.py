@@ -1,7 +1,5 @@
 """From observations to the vector of features that an agent's heads read."""
 
-from typing import Literal, TypeAlias
-
 import torch
 from torch import Tensor, nn
 
@@ -9,8 +7,7 @@ from agents.config import backbone_and_width
 from agents.observations import NUMBERS, Features, ObservationLayout, Picture
 from agents.spaces import UnsupportedSpaceError
 from supervised.backbones import create_backbone, start_for_relu
-
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+from supervised.fit import Precision
 
 
 class PictureEncoder(nn.Module):

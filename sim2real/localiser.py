@@ -46,7 +46,7 @@ from agents.config import from_json
 from agents.state import StateError, check_like, load_state, save_state
 from sim2real.jitter import jitter
 from supervised.backbones import Backbone, create_backbone, norm_layer, start_for_relu
-from supervised.fit import Batch, Fit, predict
+from supervised.fit import Batch, Fit, Precision, predict
 from supervised.schedules import to_zero
 
 Vector = Sequence[float]
@@ -261,7 +261,7 @@ class FitConfig:
     shift: int = 2  # pixels that pictures are jittered by (see ``jitter``; the paper: 0)
     colour: float = 0.3  # share that colours are jittered by (the paper: 0)
     shade: float = 0.7  # of the light, that blots of shadow take at most (the paper: 0)
-    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the convolutions
+    precision: Precision = "bfloat16"  # of the convolutions
 
     def __post_init__(self) -> None:
         if not (self.steps >= 1 and self.batch_size >= 1):

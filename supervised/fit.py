@@ -17,12 +17,13 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 Batch = tuple[Tensor, ...]
+Precision: TypeAlias = Literal["float32", "bfloat16"]  # of matrix products and convolutions
 
 
 class NotFiniteError(RuntimeError):
@@ -72,7 +73,7 @@ class Fit:
         seed: int = 0,
         schedule: Callable[[int], float] | None = None,
         ema_decay: float = 0.0,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
         transform: Callable[[Batch, torch.Generator], Batch] | None = None,
     ) -> None:
         lengths = {len(tensor) for tensor in data}

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from runkit.papers.run import PaperRun
 
 from supervised.data import load
-from supervised.fit import Batch, Fit, predict
+from supervised.fit import Batch, Fit, Precision, predict
 
 DATASETS = ("digits", "lfw_subset", "simulator_classes")
 HOOKS: list[Callable[[str, int], None]] = []  # called in each evaluation
@@ -25,7 +25,7 @@ class Options:
     steps: int = 40  # of each network
     width: int = 16  # hidden units
     rates: tuple[float, ...] = (1e-3,)  # of the second network's parts
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the second network
+    precision: Precision = "float32"  # of the second network
     pause: float = 0.0  # seconds an evaluation takes longer
 
     def __post_init__(self) -> None:

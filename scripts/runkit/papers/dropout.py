@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from runkit.papers.flat import Flat, flat
 from runkit.papers.run import PaperRun
 
-from supervised.fit import Batch, Fit
+from supervised.fit import Batch, Fit, Precision
 from supervised.foundations.dropout import DropoutConfig, DropoutNet, monte_carlo
 from supervised.schedules import to_zero
 
@@ -39,7 +39,7 @@ class Options:
     learning_rate: float = 0.1  # at the start; it falls in a line to 0
     plain_learning_rate: float = 0.03  # of the network without dropout
     momentum: float = 0.95  # (appendix A.2)
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: faster on some CPUs
+    precision: Precision = "float32"  # bfloat16: faster on some CPUs
     samples: int = 60  # networks averaged in figure 11; 0: leave it out
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ deeper plain network ends above a shallower one in both; a deeper residual netwo
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -17,7 +17,7 @@ from runkit.papers.run import PaperRun
 
 from supervised.augment import random_crop, random_flip
 from supervised.data import load
-from supervised.fit import Batch, Fit, predict
+from supervised.fit import Batch, Fit, Precision, predict
 from supervised.vision.resnet import ResNetConfig, create, schedule
 
 DATASETS = ("cifar10", "digits")
@@ -36,7 +36,7 @@ class Options:
     weight_decay: float = 1e-4  # (the paper's)
     width: float = 1.0  # factor on all channels
     examples: int = 0  # training pictures; 0: all that are there
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: half the time on some CPUs
+    precision: Precision = "float32"  # bfloat16: half the time on some CPUs
 
     def __post_init__(self) -> None:
         if not self.networks:

@@ -8,7 +8,6 @@ ablation of eq. 2's second term.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,7 +19,7 @@ from runkit.papers.run import PaperRun
 
 from supervised.augment import elastic_deformation
 from supervised.data import Dataset, load
-from supervised.fit import Batch, Fit
+from supervised.fit import Batch, Fit, Precision
 from supervised.schedules import to_zero
 from supervised.vision.membranes import mean_iou, pixel_error, rand_error, warping_error
 from supervised.vision.separation import class_weights, number_cells, weight_map
@@ -46,7 +45,7 @@ class Options:
     steps: int = 8_000  # steps in all; the learning rate falls to 0 in a straight line
     learning_rate: float = 1e-3  # at the start (the paper does not give its own)
     momentum: float = 0.99  # of the gradient descent
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: faster on some CPUs
+    precision: Precision = "float32"  # bfloat16: faster on some CPUs
     eval_every: int = 500  # steps between two looks at the test set
     ensemble: bool = True  # judge the mean over all reflections and quarter turns (paper: 7 turns)
 
