@@ -8,7 +8,7 @@ from experiments import assert_runs_and_resumes
 from runkit.papers import adam, relu
 
 COMMANDS = {
-    "relu": ["--epochs", 1, "--width", 16, "--layers", 2, "--pretrain-epochs", 1],
+    "relu": ["--epochs", 1, "--width", 16, "--pretrain-epochs", 1, "--precision", "bfloat16"],
     "adam logistic": ["--figure", "logistic", "--epochs", 1],
     "adam mlp": ["--figure", "mlp", "--epochs", 1, "--width", 16],
     "adam bias": ["--figure", "bias", "--epochs", 1, "--hidden", 16, "--latent", 4],

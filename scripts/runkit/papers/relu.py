@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from runkit.papers.flat import Flat, flat
 from runkit.papers.run import PaperRun
 
-from supervised.fit import Batch, Fit
+from supervised.fit import Batch, Fit, Precision
 from supervised.foundations.relu import (
     Activation,
     DenoisingAutoencoder,
@@ -45,6 +45,7 @@ class Options:
     softplus_learning_rate: float = 0.1  # of softplus units, whose outputs are larger
     pretrain_learning_rate: float = 0.005  # of denoising
     l1: float = 1e-3  # weight of the rectifiers' L1 penalty (section 4.1)
+    precision: Precision = "float32"  # bfloat16: half the time on some CPUs
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.width, self.layers, self.batch_size) < 1 or not self.activations:
@@ -92,6 +93,7 @@ def arm(
         options.batch_size,
         seed=run.seed,
         schedule=to_zero(steps),
+        precision=options.precision,
     )
 
     def evaluate() -> dict[str, float]:
@@ -120,6 +122,7 @@ def pretrain(run: PaperRun, options: Options, net: RectifierNet, train: Flat, de
         (below,),
         options.batch_size,
         seed=run.seed,
+        precision=options.precision,
         transform=lambda batch, generator: (
             corrupt(batch[0], net.config.corruption, generator),
             batch[0],
