@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 
 from runkit.papers.flat import Flat, flat
@@ -141,16 +142,18 @@ def draw(arms: dict[str, list[dict[str, Any]]], run: PaperRun, options: Options)
         left.plot([row["epoch"] for row in rows], [row["test_error"] for row in rows], label=name)
     left.set(xlabel="epochs", ylabel="test error, %", yscale="log")
     left.set_title(f"{options.layers} x {options.width} units, {run.dataset}")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.minorticks_off()
     left.legend()
     width = 0.8 / len(arms)
-    for i, (name, rows) in enumerate(arms.items()):
+    for i, rows in enumerate(arms.values()):
         shares = [rows[-1][f"zeros_{layer}"] for layer in range(options.layers)]
         places = [layer + 1 + (i - (len(arms) - 1) / 2) * width for layer in range(options.layers)]
-        right.bar(places, shares, width, label=name)
-    right.set(xlabel="hidden layer", ylabel="activations exactly 0, %", ylim=(0, 100))
+        right.bar_label(right.bar(places, shares, width), fmt="%.0f")
+    right.set(xlabel="hidden layer", ylabel="activations exactly 0, %", ylim=(0, 105))
     right.set_xticks(range(1, options.layers + 1))
     right.set_title("sparsity")
-    right.legend()
     figure.tight_layout()
     figure.savefig(run.picture("relu"))
     plt.close(figure)
