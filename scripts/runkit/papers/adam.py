@@ -65,7 +65,7 @@ class Options:
     epochs: int = 20  # of each training
     batch_size: int = 128  # (sections 6.1 and 6.2)
     width: int = 1000  # hidden units of each of the network's two layers (section 6.2)
-    dropout: float = 0.5  # share of the hidden units left out (figure 2a); 0: figure 2b's
+    dropout: float = 0.5  # share of the hidden units left out (figure 2a); 0: none
     latent: int = 50  # dimensions of the autoencoder's code (section 6.4)
     hidden: int = 500  # softplus units of its encoder and decoder (section 6.4)
 
