@@ -142,7 +142,7 @@ def draw(run: PaperRun, model: AlexNet, test: Dataset, p: Tensor) -> None:
     scale = kernels.abs().amax((1, 2, 3), keepdim=True)
     axes = upper.subplots(2, (len(kernels) + 1) // 2, squeeze=False).flatten()
     for axis, kernel in zip(axes, kernels / scale, strict=False):
-        axis.imshow((0.5 + 0.5 * kernel).movedim(0, -1))
+        axis.imshow((0.5 + 0.5 * kernel).movedim(0, -1).numpy())
     upper.suptitle("the first convolution's kernels, each to its own scale", fontsize=10)
     for axis in axes:
         axis.axis("off")
@@ -150,7 +150,7 @@ def draw(run: PaperRun, model: AlexNet, test: Dataset, p: Tensor) -> None:
     places = lower.subplots(2, shown, height_ratios=[1.3, 1], gridspec_kw={"wspace": 0.8})
     for i in range(shown):
         above, below = places[:, i]
-        above.imshow(test.inputs[i].movedim(0, -1))
+        above.imshow(test.inputs[i].movedim(0, -1).numpy())
         above.set_title(test.classes[int(test.targets[i])], fontsize=9)
         above.axis("off")
         values, classes = p[i].sort(descending=True)

@@ -140,7 +140,7 @@ def draw(run: PaperRun, model: LeNet, inputs: Tensor, test: Dataset) -> None:
         for axis in axes:
             axis.axis("off")
         for axis, i in zip(axes, wrong.tolist(), strict=False):
-            axis.imshow(inputs[i, 0], cmap="gray_r")
+            axis.imshow(inputs[i, 0].numpy(), cmap="gray_r")
             axis.set_title(f"{int(test.targets[i])}→{int(answers[i])}", fontsize=8, pad=1)
         rows[4].suptitle("mistaken, truth → answer", fontsize=10)
     figure.savefig(run.picture("lenet"), dpi=100)
@@ -152,6 +152,6 @@ def strip(part: SubFigure, title: str, images: list[Tensor]) -> None:
     """Pictures in a row."""
     axes = part.subplots(1, len(images))
     for axis, image in zip(axes, images, strict=True):
-        axis.imshow(image, cmap="gray_r")
+        axis.imshow(image.numpy(), cmap="gray_r")
         axis.axis("off")
     part.suptitle(title, fontsize=10)

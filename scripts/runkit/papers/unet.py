@@ -237,10 +237,10 @@ def draw(run: PaperRun, dataset: Dataset, predicted: Tensor) -> None:
     rows = min(2 if dataset.inputs.shape[-1] > 256 else 4, len(dataset))
     figure, axes = plt.subplots(rows, 3, figsize=(7.2, 2.4 * rows), squeeze=False)
     for i, row in enumerate(axes):
-        row[0].imshow(dataset.inputs[i].movedim(0, -1).squeeze(-1), cmap="gray")
+        row[0].imshow(dataset.inputs[i].movedim(0, -1).squeeze(-1).numpy(), cmap="gray")
         for axis, mask in zip(row[1:], (dataset.targets[i], predicted[i]), strict=True):
             colours = "gray" if len(dataset.classes) == 2 else "tab10"
-            axis.imshow(mask, cmap=colours, vmin=0, vmax=len(dataset.classes) - 1)
+            axis.imshow(mask.numpy(), cmap=colours, vmin=0, vmax=len(dataset.classes) - 1)
     for axis, title in zip(axes[0], ("input", "truth", "prediction"), strict=True):
         axis.set_title(title)
     for axis in axes.flat:

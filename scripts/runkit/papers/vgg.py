@@ -184,13 +184,13 @@ def draw(
     grid = figure.add_gridspec(2, 1, height_ratios=[2, 1])
     above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     axis = above.subplots()
-    axis.imshow((mosaic + pictures.mean).clamp(0, 1).movedim(0, 2), cmap="gray")
+    axis.imshow((mosaic + pictures.mean).clamp(0, 1).movedim(0, 2).numpy(), cmap="gray")
     axis.set(xticks=[], yticks=[])
     axes = below.subplots(2, columns, squeeze=False).flatten()
     for axis in axes:
         axis.axis("off")
     for i, axis in zip(numbers, axes, strict=False):
-        axis.imshow(found[i], cmap="magma", vmin=0, vmax=1)
+        axis.imshow(found[i].numpy(), cmap="magma", vmin=0, vmax=1)
         axis.set_title(data.classes[i], fontsize=9)
     figure.savefig(run.picture("vgg"), dpi=75)
     plt.close(figure)
