@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ class Fit:
             raise ValueError(f"batch_size must be positive, not {batch_size}")
         if not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), not {ema_decay}")
-        if precision not in ("float32", "bfloat16"):
+        if precision not in get_args(Precision):
             raise ValueError(f"precision must be float32 or bfloat16, not {precision!r}")
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.data, self.batch_size = data, batch_size

@@ -89,7 +89,7 @@ def run(run: PaperRun, options: Options) -> Figures:
 def comparison(run: PaperRun, options: Options, train: Flat, test: Flat) -> Figures:
     figures: Figures = {}
     curves: dict[str, list[dict[str, Any]]] = {}
-    rates = RATES["logistic" if options.figure == "logistic" else "mlp"]
+    rates = RATES[options.figure]
     for name in OPTIMIZERS:
         tried = {lr: curve(run, options, train, test, name, lr) for lr in rates[name]}
         best = min(tried, key=lambda lr: tried[lr][-1]["cost"])
@@ -100,9 +100,9 @@ def comparison(run: PaperRun, options: Options, train: Flat, test: Flat) -> Figu
         figures[f"{name}_test_error"] = last["test_error"]
         if name == "adam":
             figures["adam_averaged_test_error"] = last["averaged_test_error"]
-    model = "logistic regression" if options.figure == "logistic" else "network"
-    if options.figure == "mlp" and options.dropout:
-        model += f" with dropout of {options.dropout:g}"
+    model = "logistic regression"
+    if options.figure == "mlp":
+        model = f"network with dropout of {options.dropout:g}" if options.dropout else "network"
     draw_curves(curves, f"{model}, {run.dataset}, batches of {options.batch_size}", run)
     return figures
 
