@@ -47,11 +47,11 @@ RATES: dict[
         "adagrad": (0.1, 0.3, 1.0),
     },
     "mlp": {
-        "adam": (1e-4, 3e-4, 1e-3),
-        "adamax": (1e-3, 2e-3, 4e-3),
+        "adam": (1e-4, 3e-4, 1e-3, 3e-3),
+        "adamax": (1e-3, 2e-3, 4e-3, 8e-3),
         "sgd": (0.1, 0.3, 1.0),
-        "nesterov": (0.03, 0.1, 0.3),
-        "adagrad": (0.01, 0.03, 0.1),
+        "nesterov": (0.01, 0.03, 0.1, 0.3),
+        "adagrad": (0.003, 0.01, 0.03, 0.1),
     },
 }
 COST_EXAMPLES = 10_000  # of the training set, on which costs are measured
