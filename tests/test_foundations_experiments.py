@@ -13,6 +13,7 @@ COMMANDS = {
     "adam mlp": ["--figure", "mlp", "--epochs", 1, "--width", 16],
     "adam bias": ["--figure", "bias", "--epochs", 1, "--hidden", 16, "--latent", 4],
     "dropout": ["--epochs", 2, "--width", 16, "--samples", 3, "--max-norm", 0],
+    "dropout alone": ["--epochs", 1, "--width", 16, "--samples", 0],
     "batch_norm": ["--steps", 20, "--eval-every", 10],
 }
 FIGURES = {  # one that each must report
@@ -21,6 +22,7 @@ FIGURES = {  # one that each must report
     "adam mlp": "nesterov_cost",
     "adam bias": "uncorrected_best_at_beta2_0.9999",
     "dropout": "monte_carlo_test_error",
+    "dropout alone": "lowered_by_percent",
     "batch_norm": "normalized_accuracy_population",
 }
 

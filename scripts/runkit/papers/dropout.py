@@ -12,6 +12,7 @@ from typing import Any, Literal
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from runkit.papers.flat import Flat, flat
@@ -137,24 +138,32 @@ def draw(
     run: PaperRun,
     options: Options,
 ) -> None:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), dpi=110)
+    """Errors by epochs and, if there are any, figure 11's averages beside them."""
+    panels = 2 if options.samples else 1
+    figure, grid = plt.subplots(1, panels, figsize=(5 * panels, 3.8), dpi=110, squeeze=False)
+    axes = grid[0, 0]
     for rows, label, colour in ((without, "without", "C3"), (with_it, "with dropout", "C0")):
         epochs = [row["epoch"] for row in rows]
-        left.plot(epochs, [row["test_error"] for row in rows], colour, label=f"{label}, test")
-        left.plot(
+        axes.plot(epochs, [row["test_error"] for row in rows], colour, label=f"{label}, test")
+        axes.plot(
             epochs, [row["train_error"] for row in rows], f"{colour}:", label=f"{label}, training"
         )
-    left.set(title=f"{options.layers} x {options.width} ReLUs, {run.dataset}", xlabel="epochs")
-    left.set_ylabel("error, %")
-    left.set_ylim(0, 2 * max(rows[-1]["test_error"] for rows in (without, with_it)))
-    left.legend()
+    axes.set(title=f"{options.layers} x {options.width} ReLUs, {run.dataset}", xlabel="epochs")
+    axes.set_ylabel("error, %")
+    axes.set_ylim(0, 2 * max(rows[-1]["test_error"] for rows in (without, with_it)))
+    axes.legend()
     if options.samples:
-        counts, mean, std = range(1, options.samples + 1), averages.mean(0), averages.std(0)
-        right.fill_between(counts, mean - std, mean + std, alpha=0.25, lw=0)
-        right.plot(counts, mean, label=f"average over k networks, ±1 std of {REPEATS}")
-    right.axhline(with_it[-1]["test_error"], color="k", ls="--", label="scaled weights")
-    right.set(title="Monte Carlo", xlabel="sampled networks k", ylabel="test error, %")
-    right.legend()
+        draw_averages(grid[0, 1], averages, with_it[-1]["test_error"])
     figure.tight_layout()
     figure.savefig(run.picture("dropout"))
     plt.close(figure)
+
+
+def draw_averages(axes: Axes, averages: Tensor, scaled: float) -> None:
+    """Figure 11: errors of averages [REPEATS, samples] beside that with scaled weights."""
+    counts, mean, std = range(1, averages.shape[1] + 1), averages.mean(0), averages.std(0)
+    axes.fill_between(counts, mean - std, mean + std, alpha=0.25, lw=0)
+    axes.plot(counts, mean, label=f"average over k networks, ±1 std of {REPEATS}")
+    axes.axhline(scaled, color="k", ls="--", label="scaled weights")
+    axes.set(title="Monte Carlo", xlabel="sampled networks k", ylabel="test error, %")
+    axes.legend()
