@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt, label
+from sklearn.metrics import f1_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from runkit.papers.unet import Options, probabilities, tiles
 from supervised.data import Dataset
 from supervised.vision.membranes import (
     SIMPLE,
+    bent,
+    dice_error,
     mean_iou,
     pixel_error,
     rand_error,
@@ -358,25 +361,58 @@ def test_rand_error_of_a_leak_and_of_a_shift() -> None:
     assert warping_error(leak, truth) == pytest.approx(1 / truth.numel())
 
 
+def left(predicted: Tensor, truth: Tensor) -> np.ndarray:
+    """Places [n, 2], in the padded picture, that still differ once the truth was bent."""
+    return np.argwhere(bent(truth, predicted) != np.pad(predicted.numpy(), 1))
+
+
 def test_warping_forgives_what_leaves_the_topology_alone() -> None:
     truth = torch.zeros(20, 30, dtype=torch.uint8)
     truth[3:17, 3:14] = 1
     truth[3:17, 17:27] = 1
     grown = truth.clone()
     grown[2:18, 2:15] = 1
-    assert warping_error(grown, truth) == 0
+    assert len(left(grown, truth)) == warping_error(grown, truth) == 0
     split = truth.clone()
-    split[9, 3:14] = 0  # one line of membrane: at least one of its pixels stays wrong
-    assert 0 < warping_error(split, truth) <= 11 / truth.numel()
+    split[9, 3:14] = 0  # a line of membrane grows from both sides, but for a pixel
+    assert warping_error(split, truth) == pytest.approx(1 / truth.numel())
+    merged = truth.clone()
+    merged[5:8, 14:17] = 1  # the gap is as wide as three pixels
+    assert warping_error(merged, truth) == pytest.approx(3 / truth.numel())
     hole = truth.clone()
-    hole[8:10, 6:8] = 0  # four pixels
-    assert warping_error(hole, truth) > 0
+    hole[8:10, 6:8] = 0  # four pixels, but neither a split nor a merger
+    assert len(left(hole, truth)) == 4
+    assert warping_error(hole, truth) == 0
     gone = torch.zeros_like(truth)  # cells cannot vanish: a pixel of each is left
-    assert warping_error(gone, truth) == pytest.approx(2 / truth.numel())
-    for seed in range(3):
-        mask = blobs(seed)
-        other = noisy(mask, seed, 0.1)
-        assert 0 < warping_error(other, mask) <= pixel_error(other, mask)
+    assert len(left(gone, truth)) == 2
+    assert warping_error(gone, truth) == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_warping_error_counts_splits_and_mergers(seed: int) -> None:
+    """Against the number of cells before and after each flip."""
+    truth = blobs(seed) if seed < 3 else noisy(torch.zeros(24, 24, dtype=torch.uint8), seed, 0.6)
+    predicted = noisy(truth, 10 + seed, 0.3)
+    warped = bent(truth, predicted)
+    before, wrong = label(warped)[1], {0: 0, 1: 0}
+    for row, column in left(predicted, truth):
+        flipped = warped.copy()
+        flipped[row, column] ^= 1
+        after = label(flipped)[1]
+        was_cell = int(warped[row, column])
+        wrong[was_cell] += after > before if was_cell else after < before
+    assert warping_error(predicted, truth) == pytest.approx(sum(wrong.values()) / truth.numel())
+    assert wrong[1] > 0
+    assert seed < 3 or wrong[0] > 0
+    assert sum(wrong.values()) < len(left(predicted, truth)) < (predicted != truth).sum()
+
+
+def test_dice_error_is_one_less_f() -> None:
+    truth = blobs(0)
+    predicted = noisy(truth, 1)
+    theirs = f1_score(truth.flatten().numpy(), predicted.flatten().numpy())
+    assert dice_error(predicted, truth) == pytest.approx(1 - theirs)
+    assert dice_error(truth, truth) == 0
 
 
 def test_simple_pixels_leave_the_number_of_parts_alone() -> None:

@@ -21,7 +21,13 @@ from supervised.augment import elastic_deformation
 from supervised.data import Dataset, load
 from supervised.fit import Batch, Fit, Precision
 from supervised.schedules import to_zero
-from supervised.vision.membranes import mean_iou, pixel_error, rand_error, warping_error
+from supervised.vision.membranes import (
+    dice_error,
+    mean_iou,
+    pixel_error,
+    rand_error,
+    warping_error,
+)
 from supervised.vision.separation import class_weights, number_cells, weight_map
 from supervised.vision.unet import UNet, UNetConfig, mirror, segment, weighted_cross_entropy
 
@@ -175,10 +181,10 @@ def probabilities(model: UNet, dataset: Dataset, ensemble: bool) -> Tensor:
 
 
 def judge_membranes(p: Tensor, dataset: Dataset, final: bool = False) -> dict[str, float]:
-    """The challenge's errors, means over the slices, as it has them: each at the threshold where
-    it is smallest.
+    """The challenge's errors, each at the threshold where its mean over the slices is smallest, and
+    the share of wrong pixels.
     """
-    errors = {"pixel_error": pixel_error, "rand_error": rand_error}
+    errors = {"pixel_error": pixel_error, "dice_error": dice_error, "rand_error": rand_error}
     thresholds: tuple[float, ...] = (0.5,)
     if final:
         errors["warping_error"] = warping_error
@@ -202,9 +208,9 @@ def judge_membranes(p: Tensor, dataset: Dataset, final: bool = False) -> dict[st
             figures[f"{name}_threshold"] = best
             figures[f"{name}_at_half"] = by_threshold[0.5]
     if final:
-        figures["pixel_error_all_cell"] = pixel_error(
-            torch.ones_like(dataset.targets), dataset.targets
-        )
+        everywhere = torch.ones_like(dataset.targets)
+        figures["pixel_error_all_cell"] = pixel_error(everywhere, dataset.targets)
+        figures["dice_error_all_cell"] = dice_error(everywhere, dataset.targets)
     return figures
 
 
