@@ -388,6 +388,21 @@ def test_warping_forgives_what_leaves_the_topology_alone() -> None:
     assert warping_error(gone, truth) == 0
 
 
+def test_the_surest_pixels_are_bent_first() -> None:
+    """A false band of membrane leaves a bridge between the two halves of a cell: where it was least
+    believed in.
+    """
+    truth = torch.zeros(15, 15, dtype=torch.uint8)
+    truth[2:13, 2:13] = 1
+    probability = truth * 0.8 + 0.1
+    probability[6:9, 2:13] = 0.1
+    probability[6:9, 5] = 0.4
+    bridge = np.argwhere(bent(truth, probability) != np.pad(probability > 0.5, 1)) - 1
+    assert bridge.tolist() == [[6, 5], [7, 5], [8, 5]]
+    assert warping_error(probability, truth) == pytest.approx(3 / truth.numel())
+    assert warping_error(probability, truth, threshold=0.3) == pytest.approx(0)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_warping_error_counts_splits_and_mergers(seed: int) -> None:
     """Against the number of cells before and after each flip."""

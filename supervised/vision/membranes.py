@@ -7,8 +7,8 @@ of pixels (Rand: two cells merged by a leak of one pixel are a grave error), and
 cells are connected through 4 neighbours, membranes through 8.
 """
 
-from collections import deque
 from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
 
 import cv2
 import numpy as np
@@ -63,15 +63,21 @@ def rand_error(predicted: Tensor, labels: Tensor) -> float:
     return 1 - 2 * together / (together_predicted + together_true)
 
 
-def warping_error(predicted: Tensor, labels: Tensor) -> float:
+def warping_error(probability: Tensor, labels: Tensor, threshold: float = 0.5) -> float:
     """The share of pixels that still differ when the truth was bent towards the prediction as far
-    as its topology allows, and would split a cell or merge two; masks [H, W].
+    as its topology allows, and would split a cell or merge two.
 
     The challenge counts no other error of topology: not a spot of membrane within a cell, nor a
     cell that is missing. How the truth was bent makes this an upper bound.
+
+    Args:
+        probability: of cell, or a mask [H, W].
+        labels: the true mask [H, W].
+        threshold: a pixel is predicted to be cell where the probability is larger.
+
     """
-    target = np.pad(predicted.numpy().astype(np.uint8), 1)
-    warped = bent(labels, predicted)
+    target = np.pad(probability > threshold, 1)
+    warped = bent(labels, probability, threshold)
     _, cells = cv2.connectedComponents(warped, connectivity=4)
     _, membranes = cv2.connectedComponents(1 - warped, connectivity=8)
     left = np.argwhere(warped != target)
@@ -83,23 +89,23 @@ def warping_error(predicted: Tensor, labels: Tensor) -> float:
 AROUND = np.array([(0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1)])
 
 
-def bent(labels: Tensor, predicted: Tensor) -> np.ndarray:
+def bent(labels: Tensor, probability: Tensor, threshold: float = 0.5) -> np.ndarray:
     """The truth, bent: uint8 [H + 2, W + 2], with a border of membrane around it.
 
     Jain et al. 2010, "Boundary learning by optimization with topological constraints": as long as
-    there is one, a pixel that differs and is simple is flipped, in order of discovery. A pixel is
-    simple if its flip neither joins, splits, makes nor removes a cell or a piece of membrane.
+    there is one, a pixel that differs and is simple is flipped; as in the challenge, the one whose
+    probability is furthest from the threshold first. A pixel is simple if its flip neither joins,
+    splits, makes nor removes a cell or a piece of membrane.
     """
     height, width = labels.shape
-    target, warped = (
-        bytearray(np.pad(mask.numpy().astype(np.uint8), 1).tobytes())
-        for mask in (predicted, labels)
-    )
+    target = np.pad(probability > threshold, 1).tobytes()
+    warped = bytearray(np.pad(labels > 0, 1).tobytes())
+    doubt = np.pad(-(probability.double() - threshold).abs(), 1).ravel().tolist()
     around = [int(row * (width + 2) + column) for row, column in AROUND]
-    differ = np.frombuffer(target, np.uint8) != np.frombuffer(warped, np.uint8)
-    queue = deque(np.flatnonzero(differ).tolist())
+    queue = [(doubt[n], n) for n, (x, y) in enumerate(zip(target, warped, strict=True)) if x != y]
+    heapify(queue)
     while queue:
-        place = queue.popleft()
+        _, place = heappop(queue)
         if target[place] == warped[place]:
             continue
         code = 0
@@ -107,8 +113,9 @@ def bent(labels: Tensor, predicted: Tensor) -> np.ndarray:
             code |= warped[place + step] << bit
         if SIMPLE[code]:
             warped[place] ^= 1
-            # Its neighbours may have become simple.
-            queue.extend(n for step in around if target[n := place + step] != warped[n])
+            for step in around:  # they may have become simple
+                if target[n := place + step] != warped[n]:
+                    heappush(queue, (doubt[n], n))
     return np.frombuffer(bytes(warped), np.uint8).reshape(height + 2, width + 2)
 
 

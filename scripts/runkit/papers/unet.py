@@ -184,23 +184,20 @@ def judge_membranes(p: Tensor, dataset: Dataset, final: bool = False) -> dict[st
     """The challenge's errors, each at the threshold where its mean over the slices is smallest, and
     the share of wrong pixels.
     """
-    errors = {"pixel_error": pixel_error, "dice_error": dice_error, "rand_error": rand_error}
+    errors: dict[str, Callable[[Tensor, Tensor, float], float]] = {
+        "pixel_error": lambda cell, truth, t: pixel_error(cell > t, truth),
+        "dice_error": lambda cell, truth, t: dice_error(cell > t, truth),
+        "rand_error": lambda cell, truth, t: rand_error(cell > t, truth),
+    }
     thresholds: tuple[float, ...] = (0.5,)
     if final:
         errors["warping_error"] = warping_error
         thresholds = THRESHOLDS
+    slices = list(zip(p[:, 1], dataset.targets, strict=True))
     figures = {}
     for name, error in errors.items():
         by_threshold = {
-            t: float(
-                np.mean(
-                    [
-                        error((slice_[1] > t).byte(), truth)
-                        for slice_, truth in zip(p, dataset.targets, strict=True)
-                    ]
-                )
-            )
-            for t in thresholds
+            t: float(np.mean([error(cell, truth, t) for cell, truth in slices])) for t in thresholds
         }
         best = min(by_threshold, key=by_threshold.__getitem__)
         figures[name] = by_threshold[best]
