@@ -44,12 +44,12 @@ class Options:
     samples: int = 60  # networks averaged in figure 11; 0: leave it out
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.width, self.layers) < 1 or self.samples < 0:
+        if min(self.epochs, self.batch_size, self.width, self.layers) < 1:
             raise ValueError("epochs, batch_size, width and layers must be positive")
         if min(self.learning_rate, self.plain_learning_rate) <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("rates must be positive and the momentum in [0, 1)")
-        if min(self.std, self.max_norm) < 0:
-            raise ValueError("std and max_norm must not be negative")
+        if min(self.std, self.max_norm, self.samples) < 0:
+            raise ValueError("std, max_norm and samples must not be negative")
 
 
 def run(run: PaperRun, options: Options) -> dict[str, float | str | list[float]]:
