@@ -180,7 +180,8 @@ def test_actions_move_what_they_say(engine: str, control: Any) -> None:
         moved = after - before
         # Steps follow on each other before the drive has closed the error: about two thirds.
         assert -0.15 < moved[axis] < -0.07
-        assert np.abs(np.delete(moved, axis)).max() < 0.02
+        # A joint's start jerks the next ones, of which the wrist's have 12 N m to stand up to it.
+        assert np.abs(np.delete(moved, axis)).max() < 0.03
     env.close()
 
 

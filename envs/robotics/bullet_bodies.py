@@ -17,8 +17,9 @@ from envs.robotics.scene import Body, RobotModel, Shape
 with quiet():  # it prints when it was built
     import pybullet
 
-# Collision group and mask: what stands still needs no contact with its like.
-MOVING, STATIC = (1, 3), (2, 1)
+# Collision group and mask: what stands still needs no contact with its like, nor do links.
+MOVING, STATIC = (1, 15), (2, 5)
+LINK, BASE = (4, 3), (8, 1)
 MARGIN = 1e-3  # m; by which the client fattens every hull
 
 
@@ -140,7 +141,9 @@ class Arm:
         links = {info[12].decode(): info[0] for info in infos}
         self.indices = [numbers[name] for name in model.joints]
         self.movable = [info[0] for info in infos if info[2] != pybullet.JOINT_FIXED]
-        self.columns = [self.movable.index(index) for index in self.indices]
+        # Of the driven joints among the movable ones; a slice costs less.
+        driven = [self.movable.index(index) for index in self.indices]
+        self.columns = slice(None) if self.indices == self.movable else driven
         self.fingers = frozenset(numbers[name] for name in model.fingers)  # a link has its joint's
         holder, frame = light.frames[model.tool_link]
         self.tool = links[holder]
@@ -160,6 +163,8 @@ class Arm:
             pybullet.changeDynamics(
                 self.uid, link, linearDamping=0, angularDamping=0, physicsClientId=client
             )
+            kind = BASE if link == -1 else LINK
+            pybullet.setCollisionFilterGroupMask(self.uid, link, *kind, client)
         # The client's frame of the tool's link lies in its centre of mass, along its axes of
         # inertia. The tool in that; and for the Jacobian, along those axes, but from the joint.
         point = (frame @ [*model.tool_point, 1.0])[:3]
@@ -174,11 +179,6 @@ class Arm:
         """All movable joints there, with these velocities."""
         for index, position, rate in zip(self.movable, joints, rates, strict=True):
             pybullet.resetJointState(self.uid, index, position, rate, self.client)
-        # Which bodies are solved for together depends on boxes around the links that grow where
-        # those move to; these make new ones.
-        for link in self._dynamics:
-            kind = STATIC if link == -1 else MOVING
-            pybullet.setCollisionFilterGroupMask(self.uid, link, *kind, self.client)
 
     def set_dynamics(self, mass: float, inertia: float, friction: float) -> None:
         """Factors on what the URDF says, and the friction of all links."""

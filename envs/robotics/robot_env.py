@@ -1,6 +1,7 @@
 """A robot, a task and an engine as a Gymnasium environment."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Literal, Protocol
 
 import gymnasium as gym
@@ -140,7 +141,8 @@ class RobotEnv(gym.Env[Any, np.ndarray]):
         """Raises ValueError for an action of another shape, or that is not finite."""
         action = np.asarray(action, np.float64)
         # An engine that was given a NaN once may keep it through every later reset.
-        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+        finite = action.shape == self.action_space.shape and all(map(isfinite, action.tolist()))
+        if not finite:
             raise ValueError(f"an action is {self.action_space.shape} finite numbers, not {action}")
         self.engine.drive(self._targets(action.clip(-1.0, 1.0)))
         self.engine.step(self._values["control.substeps"])
