@@ -313,6 +313,22 @@ def test_a_shut_hand_moves_as_one_whose_fingers_are_held_shut(make: type[Any]) -
 
 
 @pytest.mark.parametrize("make", [BulletEngine, MujocoEngine])
+def test_the_arm_holds_itself_up_but_not_against_another_gravity(make: type[Any]) -> None:
+    """It is so heavy that its drives could not hold it; its controller is made for the scene's."""
+    one = make(Scene((), PANDA))
+    rises = []
+    for height in (-9.81, 0.0):
+        one.set({"robot.mass": 12.0, "world.gravity": [0.0, 0.0, height]})
+        one.reset()
+        before = one.tool()[0][2]
+        one.step(500)
+        rises.append(one.tool()[0][2] - before)
+    assert abs(rises[0]) < 1e-3
+    assert rises[1] > 0.1
+    one.close()
+
+
+@pytest.mark.parametrize("make", [BulletEngine, MujocoEngine])
 def test_the_tool_is_told_anew_after_whatever_moves_it(make: type[Any]) -> None:
     one = make(Scene((), PANDA))
     start, seen = one.state(), []

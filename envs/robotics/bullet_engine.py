@@ -256,16 +256,16 @@ class BulletEngine:
             )
 
     def _weigh(self) -> None:
-        """Gravity for the bodies and none for the arm, whose own controller compensates it.
+        """Gravity for the bodies; for the arm, what its controller for the scene's leaves of it.
 
         What sleeps keeps the gravity that it had when the client's is changed.
         """
+        gravity = self._values["world.gravity"]
         self._wake()
-        shown = [known for known in self._loose if not known.hidden]
-        pybullet.setGravity(*self._values["world.gravity"], self.client)
-        for known in shown:
+        pybullet.setGravity(*gravity, self.client)
+        for known in self._loose:
             self._activate(known, ASLEEP)
-        pybullet.setGravity(0, 0, 0, self.client)
+        pybullet.setGravity(*np.subtract(gravity, self.scene.gravity).tolist(), self.client)
         self._wake()
 
     # The robot

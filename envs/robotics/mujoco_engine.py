@@ -247,8 +247,15 @@ class MujocoEngine:
     def set(self, values: Mapping[str, Value]) -> None:
         check(self._parameters, values)
         self._tuning.set(values)
+        self._pull()
         self._wake()
         self._unpainted |= {_owner(path) for path in values if path.endswith(".texture")}
+
+    def _pull(self) -> None:
+        """At the arm, what its controller, made for the scene's gravity, leaves of another."""
+        excess = self.model.opt.gravity - self.scene.gravity
+        masses = self.model.body_mass[self._links]
+        self.data.xfrc_applied[self._links, :3] = masses[:, None] * excess
 
     def _paint(self, name: str, renderer: Renderer) -> None:
         path = f"{name}.texture" if name in ("robot", mujoco_model.SKY) else f"body.{name}.texture"
@@ -273,6 +280,7 @@ class MujocoEngine:
             self._show(body, body not in state.hidden)
         self.model.body_pos[:], self.model.body_quat[:] = np.split(state.places, [3], axis=1)
         mujoco.mj_setState(self.model, self.data, state.numbers, STATE)
+        self._pull()
         self._wake()
 
     def close(self) -> None:
