@@ -54,10 +54,12 @@ def test_what_is_kept_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_page_with_a_row_an_environment(tmp_path: Path) -> None:
     page = tmp_path / "cycles.md"
+    page.write_text("| `old` | table\n<!-- end -->\n\nWhat a person wrote.\n")
     args = ["--cycles", "20", "--envs", "bullet/PandaReach-v0", "--out", str(page)]
     assert robot_cycles.main(args) == 0
     text = page.read_text()
     assert "Made and closed 20 times" in text
+    assert text.endswith("\n<!-- end -->\n\nWhat a person wrote.\n")
     (row,) = (line for line in text.splitlines() if line.startswith("| `"))
     name, _, asked, each, files, threads = (cell.strip() for cell in row.strip("|").split("|"))
     assert name == "`bullet/PandaReach-v0`"

@@ -26,6 +26,7 @@ PAGE = ROOT / "results" / "robotics" / "cycles.md"
 TASKS = ("PandaReach", "PandaPush", "PandaGrasp", "TableLocalise")
 ENVS = [f"{engine}/{task}-v0" for task in TASKS for engine in ("bullet", "mujoco")]
 ENVS.append("bullet/KukaGrasp-v0")
+END = "<!-- end -->\n"  # below it stands what people write
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def main(args: list[str]) -> int:
         print(" | ".join(rows[-1]), flush=True)
     header = ["", "kB resident", "kB asked for", "bytes of it a cycle", "open files", "threads"]
     known = ", ".join(f"{name} {version}" for name, version in versions().items())
+    below = arguments.out.read_text().partition(END)[2] if arguments.out.exists() else ""
     write_text(
         arguments.out,
         f"""# Made and closed {arguments.cycles:,} times
@@ -119,7 +121,7 @@ A cycle makes an environment, resets it, steps once, draws once and closes it, a
 What the last nine tenths of the cycles left behind ({machine()}; {known}):
 
 {table(header, rows).rstrip()}
-""",
+{END}{below}""",
     )
     return 0
 
