@@ -1,10 +1,15 @@
 """Policies elsewhere: what shifts change, that seeds pair up, and what is left of a score."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+
+from runkit.errors import UserError
+from runkit.transfer import dynamics
 
 from agents import SAC, SACConfig
 from sim2real.dynamics import Episodes, Shift, evaluate, grid, play, retention, shifted
@@ -146,3 +151,53 @@ def test_a_trained_agent_plays(monkeypatch: pytest.MonkeyPatch) -> None:
     env.close()
     np.testing.assert_array_equal(played[0].returns, played[1].returns)
     assert (played[0].returns < 0).all()
+
+
+def _record(folder: Path, name: str, env_id: str, **fields: Any) -> None:
+    told = fields.pop("told", True)
+    shifts = [
+        {
+            "kind": kind,
+            "amount": amount,
+            "env_id": env_id,
+            "returns": returns,
+            "successes": [r > 0 for r in returns] if told else None,
+        }
+        for kind, amount, returns in fields.pop("shifts")
+    ]
+    record = {"algorithm": "sac", "env_id": env_id, "randomization": None, "seed": 0}
+    record |= {"steps": 1000, "shifts": shifts, **fields}
+    (folder / "dynamics").mkdir(exist_ok=True)
+    (folder / "dynamics" / f"{name}.json").write_text(json.dumps(record))
+
+
+def test_a_table_a_task_with_a_row_a_shift_and_a_column_a_run(tmp_path: Path) -> None:
+    nominal = ("nominal", 0.0, [1.0] * 10)
+    late = ("latency", 2.0, [1.0] * 5 + [-1.0] * 5)
+    _record(tmp_path, "a", "bullet/Reach-v0", shifts=[nominal, late])
+    heavy = ("mass", 1.5, [1.0] * 9 + [-1.0])
+    _record(tmp_path, "b", "mujoco/Reach-v0", shifts=[nominal, heavy], randomization="all", seed=3)
+    runs = [("nominal", 0.0, [200.0] * 4), ("friction", 0.5, [50.0] * 4)]
+    _record(tmp_path, "c", "Runs-v4", shifts=runs, told=False, steps=20_000)
+    reach, run = dynamics.table_of(tmp_path).split("\n\n")
+    head, _, *rows = reach.splitlines()
+    runs_of = ["bullet, nominal, 1,000 steps, seed 0", "mujoco, all, 1,000 steps, seed 3"]
+    assert [cell.strip() for cell in head.strip("|").split("|")] == ["SAC, Reach-v0", *runs_of]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == ["none", "latency 2 steps", "mass × 1.5"]
+    assert cells[0][1].startswith("100% [")
+    assert "%; " not in cells[0][1]
+    assert cells[1][1].startswith("50% [")
+    assert "]; 50% [" in cells[1][1]
+    assert cells[1][2] == "-"
+    assert cells[2][2].startswith("90% [")
+    assert run.splitlines()[0] == "| SAC, Runs-v4 | nominal, 20,000 steps, seed 0 |"
+    assert run.splitlines()[3] == "| friction × 0.5 | 50 [50, 50]; 25% [25, 25] |"
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"env_id": "A-v0"}'])
+def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "dynamics").mkdir()
+    (tmp_path / "dynamics" / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a\.json is damaged"):
+        dynamics.table_of(tmp_path)

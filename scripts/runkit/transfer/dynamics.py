@@ -1,4 +1,4 @@
-"""Policies under shifted dynamics: a JSON file a run, and one table of all.
+"""Policies under shifted dynamics: a JSON file a run, and a table a task.
 
 {run, algorithm, env_id, randomization, seed, steps, episodes,
  shifts: [{kind, amount, env_id, returns, successes}]}
@@ -59,31 +59,39 @@ def score(run_dir: Path, out: Path, episodes: int, seed: int, command: str) -> P
 
 
 def table_of(out: Path) -> str:
-    """A row a run and shift."""
-    rows = []
+    """For each task, whatever the engine: a row a shift, a column a run."""
+    tasks: dict[str, list[tuple[str, dict[str, str]]]] = {}
     for file in sorted((out / "dynamics").glob("*.json")):
         try:
-            rows += _rows(json.loads(file.read_text()))
-        except (KeyError, TypeError, ValueError) as error:
+            record = json.loads(file.read_text())
+            engine, _, task = record["env_id"].rpartition("/")
+            trained = f"{record['randomization'] or 'nominal'}, {record['steps']:,} steps"
+            head = f"{engine and f'{engine}, '}{trained}, seed {record['seed']}"
+            columns = tasks.setdefault(f"{record['algorithm'].upper()}, {task}", [])
+            columns.append((head, _column(record)))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file} is damaged: {error}") from None
-    head = ["policy", "trained with", "shift", "score", "left of the nominal score"]
-    return table(head, rows)
+    return "\n".join(_table(task, columns) for task, columns in tasks.items())
 
 
-def _rows(record: dict[str, Any]) -> list[list[str]]:
+def _table(task: str, columns: list[tuple[str, dict[str, str]]]) -> str:
+    shifts = list(dict.fromkeys(shift for _, column in columns for shift in column))
+    rows = [[shift, *(column.get(shift, "-") for _, column in columns)] for shift in shifts]
+    return table([task, *(head for head, _ in columns)], rows)
+
+
+def _column(record: dict[str, Any]) -> dict[str, str]:
+    """Shift -> score, and what is left of the nominal one."""
     shifts = [(shift, _episodes(shift)) for shift in record["shifts"]]
     nominal = shifts[0][1]
-    policy = f"{record['algorithm'].upper()} {record['env_id']}, seed {record['seed']}"
-    trained = record["randomization"] or "nominal"
-    rows = []
+    percent, unit = (1, "") if nominal.successes is None else (100, "%")
+    column = {}
     for shift, played in shifts:
-        percent = 100 if played.successes is not None else 1
-        left = "-"
+        text = _text(played.score(), percent, unit)
         if nominal.scores.mean() > 0 and played is not nominal:
-            left = _text(retention(nominal, played), 100, "%")
-        unit = "%" if percent == 100 else ""
-        rows.append([policy, trained, _shift(shift), _text(played.score(), percent, unit), left])
-    return rows
+            text += f"; {_text(retention(nominal, played), 100, '%')}"
+        column[_shift(shift)] = text
+    return column
 
 
 def _episodes(shift: dict[str, Any]) -> Episodes:
@@ -96,7 +104,7 @@ def _shift(shift: dict[str, Any]) -> str:
     if kind == "nominal":
         return "none"
     if kind == "engine":
-        return f"in {shift['env_id'].partition('/')[0]}"
+        return "the other engine"
     return f"{kind} {amount:g} steps" if kind == "latency" else f"{kind} × {amount:g}"
 
 

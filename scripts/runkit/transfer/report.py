@@ -23,8 +23,8 @@ LEADS = {
     "factors": "Which factor makes the gap: mean errors in cm, with distractors, in the domain "
     "that the localiser knows with one factor from the target:",
     "seals": "The sealed domains, and how often they were opened:",
-    "dynamics": "Policies under shifted dynamics: score [95% interval], and the share of the "
-    "nominal score that is left:",
+    "dynamics": "Policies under shifted dynamics: score [95% interval]; share of the nominal score "
+    "that is left:",
     "speed": "Pictures a second:",
 }
 
