@@ -165,7 +165,12 @@ def _record(folder: Path, name: str, env_id: str, **fields: Any) -> None:
         }
         for kind, amount, returns in fields.pop("shifts")
     ]
-    record = {"algorithm": "sac", "env_id": env_id, "randomization": None, "seed": 0}
+    record: dict[str, Any] = {
+        "algorithm": "sac",
+        "env_id": env_id,
+        "randomization": None,
+        "seed": 0,
+    }
     record |= {"steps": 1000, "shifts": shifts, **fields}
     (folder / "dynamics").mkdir(exist_ok=True)
     (folder / "dynamics" / f"{name}.json").write_text(json.dumps(record))
