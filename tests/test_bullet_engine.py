@@ -205,10 +205,8 @@ def test_what_is_asked_for_is_what_is_now(engine: Any) -> None:
     one.drive(np.array(PANDA.home) + 0.1)
     one.step(1)
     one.step(20)
-    moved = asked()
-    assert (
-        np.abs(moved[[2, 9, 13, 16, 31, 32, 33]] - start[[2, 9, 13, 16, 31, 32, 33]]).min() > 1e-5
-    )
+    moved = [2, 9, 13, 16, 31, 32, 33]  # heights and velocities, joints, the tool
+    assert np.abs(asked()[moved] - start[moved]).min() > 1e-5
     one.restore(state)
     np.testing.assert_allclose(asked(), start, atol=1e-12)
     one.place("cube", np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 0.0, 1.0]))
@@ -873,11 +871,10 @@ def test_the_arm_alone_is_close_to_the_exact_solution(
     assert apart.max() < 1.5e-3
 
 
-def test_the_arm_does_not_touch_what_it_stands_on_nor_itself(engine: Any) -> None:
+def test_the_arm_does_not_touch_what_it_stands_on(engine: Any) -> None:
     one = engine(FLOOR, robot=PANDA)
     one.step(20)
     assert not one.touching("robot", "floor")
-    assert not one.touching("robot", "robot")
 
 
 def test_merged_links_keep_their_mass_and_centre(engine: Any) -> None:
