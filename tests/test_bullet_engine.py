@@ -15,7 +15,7 @@ import pybullet
 import pytest
 from scipy.spatial import ConvexHull
 
-from envs.robotics import assets, bullet_engine, rotations, solids
+from envs.robotics import assets, bullet_sleep, rotations, solids
 from envs.robotics.bullet_bodies import MARGIN
 from envs.robotics.bullet_engine import APPROXIMATED, BulletEngine
 from envs.robotics.kinematics import DOWN, displacement
@@ -471,7 +471,7 @@ def pushed(one: BulletEngine, control_steps: int = 40) -> tuple[list[bool], np.n
             targets[:7] += displacement(one.jacobian()[:, :7], go, quaternion, DOWN)
         one.drive(targets)
         one.step(20)
-        slept.append(one._asleep)
+        slept.append(one._sleep.asleep)
         places.append(one.pose("cube")[0])
     return slept, np.array(places)
 
@@ -485,7 +485,7 @@ def test_what_lies_still_sleeps_until_it_is_pushed_and_moves_as_if_it_never_had(
     assert slept[4]
     assert not slept[-1]
     assert places[-1][0] - places[4][0] > 0.05
-    monkeypatch.setattr(bullet_engine, "STILL", 0.0)
+    monkeypatch.setattr(bullet_sleep, "STILL", 0.0)
     never, wanted = pushed(low_arm(engine, aside))
     assert not any(never)
     assert np.abs(places - wanted).max() < 5e-3
@@ -498,7 +498,7 @@ def test_what_rolls_slowly_goes_on(engine: Any) -> None:
     one = engine(FLOOR, ball, other)
     for _ in range(3):
         one.step(20)
-    assert one._asleep
+    assert one._sleep.asleep
     pybullet.resetBaseVelocity(one._bodies["other"].uid, [0.09, 0, 0], [0, 0.9, 0], one.client)
     places = []
     for _ in range(150):
@@ -520,7 +520,7 @@ def test_what_changes_wakes_who_lies_on_it(engine: Any, change: dict[str, Any]) 
     one = engine(FLOOR, CUBE, gravity=(1.5, 0.0, -9.7))
     for _ in range(50):
         one.step(20)
-    assert one._asleep
+    assert one._sleep.asleep
     before = one.pose("cube")[0][0]
     one.set(change)
     one.step(100)
@@ -532,7 +532,7 @@ def test_who_sleeps_touches_and_is_the_same_after_a_restore(engine: Any) -> None
     one = engine(FLOOR, CUBE)
     for _ in range(5):
         one.step(20)
-    assert one._asleep
+    assert one._sleep.asleep
     assert one.touching("cube", "floor")
     state = one.state()
     runs = []
@@ -854,9 +854,9 @@ def test_the_arm_alone_is_close_to_the_exact_solution(
     engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = []
-    for sweeps, residual in ((bullet_engine.SWEEPS, bullet_engine.COARSE), (3000, 0.0)):
-        monkeypatch.setattr(bullet_engine, "SWEEPS", sweeps)
-        monkeypatch.setattr(bullet_engine, "COARSE", residual)
+    for sweeps, residual in ((bullet_sleep.SWEEPS, bullet_sleep.COARSE), (3000, 0.0)):
+        monkeypatch.setattr(bullet_sleep, "SWEEPS", sweeps)
+        monkeypatch.setattr(bullet_sleep, "COARSE", residual)
         one = engine(robot=PANDA)
         path = []
         for i in range(8):

@@ -11,6 +11,7 @@ from envs.quiet import quiet
 from envs.robotics import bullet_bodies, rotations
 from envs.robotics.bullet_bodies import MOVING, STATIC, Arm, Placed
 from envs.robotics.bullet_pictures import ROBOT, Painter
+from envs.robotics.bullet_sleep import Sleep
 from envs.robotics.engine import Frame
 from envs.robotics.parameters import Parameter, ParameterError, Value, check, scene_parameters
 from envs.robotics.scene import Scene
@@ -21,15 +22,6 @@ with quiet():  # it prints when it was built
 # Where hidden bodies wait, asleep: behind every camera's far plane.
 AWAY = (0.0, 0.0, -1000.0)
 TOUCH = 5e-4  # m; what lies on something hovers or sinks by less
-AWAKE = (pybullet.ACTIVATION_STATE_WAKE_UP, pybullet.ACTIVATION_STATE_DISABLE_SLEEPING)
-ASLEEP = (pybullet.ACTIVATION_STATE_SLEEP,)
-
-# The solver stops after so many sweeps, or when the last one changed no velocity (rad/s or m/s) by
-# more than the root of this. Friction needs the smaller one. For an arm on its own the larger does:
-# its tool is 0.3 mm from the exact solution on its way, where it would be 0.02.
-SWEEPS, FINE, COARSE = 50, 1e-7, 3e-4
-STILL = 1e-3  # m/s and rad/s; bodies that are slower fall asleep,
-NEAR = 0.07  # m; until the robot is that near: an action moves the tool by 5 cm
 
 UNSUPPORTED = {
     "light.[1-9]*": "PyBullet's software renderer has one light, light.0",
@@ -78,9 +70,6 @@ class BulletEngine:
         self._robot: Arm | None = None
         self._targets = np.zeros(0)
         self._gains: list[float] = []
-        self._residual = FINE
-        self._calm = False  # no body moved when the last step began
-        self._asleep = False  # the bodies are
         self._stale = True  # contacts are older than the last change
         self._placed = False  # bodies were put somewhere since the last step
         self._seen: dict[str | tuple[str, int], Any] = {}  # asked for since the last change
@@ -97,18 +86,18 @@ class BulletEngine:
             fixedTimeStep=self.scene.timestep,
             # Otherwise the order of contacts would depend on what happened before.
             deterministicOverlappingPairs=1,
-            numSolverIterations=SWEEPS,
-            solverResidualThreshold=self._residual,
             physicsClientId=self.client,
         )
         for number, body in enumerate(self.scene.bodies, start=1):
             self._bodies[body.name] = bullet_bodies.add(self.client, number, body)
-        self._loose = [known for known in self._bodies.values() if known.spec.mass]
         numbers = {known.uid: known.number for known in self._bodies.values()}
         if self.scene.robot is not None:
             self._robot = Arm(self.client, self.scene.robot)
             self._targets = np.array(self.scene.robot.home)
             numbers[self._robot.uid] = ROBOT
+        loose = [known for known in self._bodies.values() if known.spec.mass]
+        arm = None if self._robot is None else self._robot.uid
+        self._sleep = Sleep(self.client, loose, self.scene.gravity, arm)
         self._painter = Painter(self.client, self.scene, numbers, self._values, self.pose)
         self._apply(self._values)
         for known in self._bodies.values():
@@ -127,59 +116,12 @@ class BulletEngine:
     def step(self, substeps: int) -> None:
         if self._placed:  # see restore
             self.state()
-        self._settle()
+        self._sleep.settle(self._speed)
         client, step = self.client, pybullet.stepSimulation
         for _ in range(substeps):
             step(client)
         self._stale = False
         self._seen.clear()
-
-    def _settle(self) -> None:
-        """Puts the bodies to sleep once all have lain still for a step, until the robot is near.
-
-        All or none, as what is awake wakes what it lies on. While all sleep, the client has the arm
-        alone to solve for.
-        """
-        shown = [known for known in self._loose if not known.hidden]
-        still = all(map(self._still, shown))
-        if still and (self._asleep or self._calm) and not any(map(self._near_robot, shown)):
-            self._sleep(shown)
-        elif self._asleep:
-            self._wake()
-        self._calm = still
-        self._solve_to(COARSE if self._asleep else FINE)
-
-    def _still(self, known: Placed) -> bool:
-        linear, angular = self._speed(known)
-        return max(*map(abs, linear), *map(abs, angular)) < STILL
-
-    def _near_robot(self, known: Placed) -> bool:
-        arm = self._robot
-        if arm is None:
-            return False
-        low, high = pybullet.getAABB(known.uid, -1, self.client)
-        near = pybullet.getOverlappingObjects(
-            [part - NEAR for part in low], [part + NEAR for part in high], self.client
-        )
-        return any(uid == arm.uid for uid, _ in near)
-
-    def _sleep(self, bodies: list[Placed]) -> None:
-        if not self._asleep:
-            self._asleep = True
-            for known in bodies:
-                self._activate(known, ASLEEP)
-
-    def _wake(self) -> None:
-        self._asleep = self._calm = False
-        for known in self._loose:
-            self._rouse(known)
-
-    def _solve_to(self, residual: float) -> None:
-        if residual != self._residual:
-            self._residual = residual
-            pybullet.setPhysicsEngineParameter(
-                solverResidualThreshold=residual, physicsClientId=self.client
-            )
 
     # Bodies
 
@@ -227,7 +169,7 @@ class BulletEngine:
     def _show(self, known: Placed, shown: bool) -> None:
         known.hidden = not shown
         self._collide(known)
-        self._rouse(known)
+        self._sleep.rouse(known)
 
     def _move(self, known: Placed, position: np.ndarray, turn: np.ndarray) -> None:
         centre = position + rotations.rotate(turn, known.centre)
@@ -243,30 +185,6 @@ class BulletEngine:
         if known.spec.solid:
             kind = (0, 0) if known.hidden else MOVING if known.spec.mass else STATIC
             pybullet.setCollisionFilterGroupMask(known.uid, -1, *kind, self.client)
-
-    def _rouse(self, known: Placed) -> None:
-        """Whether it moves: not while it is hidden, or it would fall for ever."""
-        if known.spec.mass:
-            self._activate(known, ASLEEP if known.hidden else AWAKE)
-
-    def _activate(self, known: Placed, states: tuple[int, ...]) -> None:
-        for state in states:
-            pybullet.changeDynamics(
-                known.uid, -1, activationState=state, physicsClientId=self.client
-            )
-
-    def _weigh(self) -> None:
-        """Gravity for the bodies; for the arm, what its controller for the scene's leaves of it.
-
-        What sleeps keeps the gravity that it had when the client's is changed.
-        """
-        gravity = self._values["world.gravity"]
-        self._wake()
-        pybullet.setGravity(*gravity, self.client)
-        for known in self._loose:
-            self._activate(known, ASLEEP)
-        pybullet.setGravity(*np.subtract(gravity, self.scene.gravity).tolist(), self.client)
-        self._wake()
 
     # The robot
 
@@ -388,13 +306,13 @@ class BulletEngine:
     def _apply(self, values: Mapping[str, Value]) -> None:
         """Takes what these parameters are now into the client; looks are read when drawing."""
         if "world.gravity" in values:
-            self._weigh()
+            self._sleep.weigh(self._values["world.gravity"])
         owners = {path.rsplit(".", 1)[0] for path in values if not self._parameters[path].visual}
         for name, known in self._bodies.items():
             if f"body.{name}" in owners:
                 self._apply_body(known)
         if owners:  # also what lies on something that is another now
-            self._wake()
+            self._sleep.wake()
         arm = self._robot
         if arm is None:
             return
@@ -458,12 +376,12 @@ class BulletEngine:
             known.hidden = True
             self._collide(known)
             known.hidden = hidden
-            self._rouse(known)
+            self._sleep.rouse(known)
             pybullet.resetBasePositionAndOrientation(known.uid, position, turn, client)
             pybullet.resetBaseVelocity(known.uid, [0, 0, 0], [0, 0, 0], client)
         pybullet.setGravity(0, 0, 0, client)
         pybullet.stepSimulation(client)
-        self._weigh()
+        self._sleep.weigh(self._values["world.gravity"])
         for known, _, (position, turn, linear, angular) in bodies:
             pybullet.resetBasePositionAndOrientation(known.uid, position, turn, client)
             pybullet.resetBaseVelocity(known.uid, linear, angular, client)
