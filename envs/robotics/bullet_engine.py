@@ -81,6 +81,7 @@ class BulletEngine:
             raise
 
     def _build(self) -> None:
+        # For so few bodies a list of boxes is faster than a tree of them, and it remembers nothing.
         pybullet.resetSimulation(pybullet.RESET_USE_SIMPLE_BROADPHASE, self.client)
         pybullet.setPhysicsEngineParameter(
             fixedTimeStep=self.scene.timestep,
